@@ -1,0 +1,122 @@
+"""Multi-head attention: over a whole sequence, and one cached step at a time.
+
+Shapes: b batch, l queries, s keys, d width, n heads, k width of a head.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+_MASKED = -1e30
+
+
+def attend(q, k, v, mask=None, implementation="xla"):
+  """Mix values by softmax(q k^T / sqrt(width)) (Vaswani et al. 2017, 3.2.1).
+
+  Args:
+    q: queries [b, l, n, k].
+    k: keys [b, s, n, k].
+    v: values [b, s, n, k].
+    mask: None or bool, broadcastable to [b, n, l, s]; False hides a key. A
+      query that sees no key gets the mean of all values: keep one visible.
+    implementation: "xla" (einsum, softmax in float32) or "cudnn" (fused, on
+      NVIDIA GPUs and in half precision only).
+
+  Returns:
+    [b, l, n, k] in the dtype of v.
+  """
+  if implementation == "cudnn":
+    return jax.nn.dot_product_attention(
+      q, k, v, mask=mask, implementation="cudnn"
+    )
+  if implementation != "xla":
+    raise ValueError(
+      f'attention implementation "{implementation}": choose "xla" or "cudnn"'
+    )
+  scale = q.shape[-1] ** -0.5
+  logits = jnp.einsum(
+    "blnk,bsnk->bnls", q * scale, k, preferred_element_type=jnp.float32
+  )  # [b, n, l, s]
+  if mask is not None:
+    logits = jnp.where(mask, logits, _MASKED)
+  weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+  return jnp.einsum("bnls,bsnk->blnk", weights, v)  # [b, l, n, k]
+
+
+def causal_mask(length):
+  """Return bool [1, 1, l, s]: a query sees its own slot and those before."""
+  return jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+
+class Attention(nn.Module):
+  """Attention whose keys and values can be kept: projections and `attend`.
+
+  Attributes:
+    width: d of queries and output; a multiple of num_heads.
+    num_heads: heads.
+    use_bias: whether the four projections have biases.
+    dtype: compute precision; parameters stay float32.
+    implementation: see `attend`.
+  """
+
+  width: int
+  num_heads: int
+  use_bias: bool = True
+  dtype: jnp.dtype = jnp.float32
+  implementation: str = "xla"
+
+  def setup(self):
+    if self.width % self.num_heads:
+      raise ValueError(
+        f"width {self.width} must be a multiple of {self.num_heads} heads"
+      )
+    dense = lambda: nn.Dense(
+      self.width,
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.normal(0.02),
+    )
+    self.query, self.key, self.value, self.out = (dense() for _ in range(4))
+
+  def __call__(self, x, memory=None, mask=None):
+    """Attend from x [b, l, d] to memory (to x itself by default).
+
+    Args:
+      x: [b, l, d].
+      memory: None, or (keys, values) from `keys_values`, each [b, s, n, k].
+      mask: see `attend`.
+
+    Returns:
+      (y [b, l, d], (keys, values)); the latter may be kept in a cache.
+    """
+    k, v = self.keys_values(x) if memory is None else memory
+    q = self._heads(self.query(x))
+    y = attend(q, k, v, mask, self.implementation)  # [b, l, n, k]
+    return self.out(rearrange(y, "b l n k -> b l (n k)")), (k, v)
+
+  def step(self, x, cache, index, mask):
+    """Attend from one new slot to a cache, after writing the slot into it.
+
+    Args:
+      x: [b, 1, d].
+      cache: (keys, values), each [b, s, n, k].
+      index: int scalar, the slot to write.
+      mask: bool, broadcastable to [b, n, 1, s]; hide the slots after index.
+
+    Returns:
+      (y [b, 1, d], cache).
+    """
+    write = lambda kept, fresh: jax.lax.dynamic_update_slice_in_dim(
+      kept, fresh.astype(kept.dtype), index, axis=1
+    )
+    cache = jax.tree.map(write, cache, self.keys_values(x))
+    y, _ = self(x, cache, mask)
+    return y, cache
+
+  def keys_values(self, memory):
+    """Project memory [b, s, d] to (keys, values), each [b, s, n, k]."""
+    return self._heads(self.key(memory)), self._heads(self.value(memory))
+
+  def _heads(self, x):
+    return rearrange(x, "b l (n k) -> b l n k", n=self.num_heads)
