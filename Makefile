@@ -1,0 +1,83 @@
+# Tessera: `make demo` to see it work, `make test` to check it.
+# Everything lives in $(VENV), installed from the hashed locks with plain pip.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Processes the tests run in; each needs about 2 GB of memory.
+WORKERS ?= 2
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q
+COMPILE := uv pip compile --quiet --universal --generate-hashes \
+  --python-version 3.11 --no-header --no-annotate --no-emit-index-url
+
+.PHONY: help install install-dev demo demo-colorize test test-slow lint \
+  lock clean
+
+help:  ## Say what can be made.
+	@grep -hE '^[a-z-]+:.*##' Makefile | \
+	  awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+install: $(VENV)/runtime.stamp  ## Make $(VENV) with the pinned dependencies.
+
+install-dev: $(VENV)/dev.stamp  ## The same with the tools of the tests.
+
+demo: install  ## Train, sample and evaluate a small DCTransformer.
+	$(BIN)/python -m launch.demo $(ARGS)
+
+demo-colorize: install  ## The same with a luma-first model that colours.
+	$(BIN)/python -m launch.demo --colorize $(ARGS)
+
+test: install-dev  ## The tests, below 15 minutes on two cores.
+	$(PYTEST) $(ARGS)
+
+test-slow: install-dev  ## The tests that take longer.
+	$(PYTEST) -m slow $(ARGS)
+
+lint: install-dev  ## Formatting, lint and cheap types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+lock:  ## Resolve the locks again; needs uv.
+	@command -v uv > /dev/null || \
+	  { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
+	$(COMPILE) --upgrade pyproject.toml -o requirements.txt
+	$(COMPILE) --upgrade pyproject.toml --extra dev -c requirements.txt \
+	  -o requirements-dev.txt
+	echo "setuptools" | $(COMPILE) - -c requirements.txt \
+	  -o requirements-build.txt
+
+clean:  ## Remove $(VENV) and what the tools left; runs/ stays.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment. An interrupted installation is continued by the next make.
+
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  2> /dev/null || { \
+	  echo "Tessera needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is" \
+	    "`$(PYTHON) --version 2>&1 | tail -n 1`." \
+	    "Try: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "$(PYTHON) lacks the venv module. Try:" \
+	    "apt-get install python3-venv" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/runtime.stamp: $(VENV)/python.stamp requirements.txt \
+    requirements-build.txt pyproject.toml
+	$(PIP) install -q --require-hashes -r requirements-build.txt
+	$(PIP) install -q --require-hashes --no-build-isolation -r requirements.txt
+	$(PIP) install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/runtime.stamp requirements-dev.txt
+	$(PIP) install -q --require-hashes --no-build-isolation \
+	  -r requirements-dev.txt
+	@touch $@
