@@ -1,0 +1,1 @@
+"""Foreign weights: read without executing anything, fetched with checksums."""
