@@ -1,0 +1,1 @@
+"""Sources of images, the order of examples, and batches for every model."""

@@ -1,0 +1,74 @@
+"""From any image file's bytes to RGB, with Pillow: slow, and takes everything.
+
+The fast path for ordinary JPEGs is in `data/images.py` (TensorFlow). This one
+needs no TensorFlow and serves what that one refuses.
+"""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image
+
+# Larger pictures are refused: a small file can claim any size.
+MAX_PIXELS = 256 * 1024 * 1024
+
+
+class Unreadable(ValueError):
+  """The bytes are no image, or only part of one."""
+
+
+def to_rgb(image: bytes | np.ndarray) -> np.ndarray:
+  """Decode an image file, or convert an array, to uint8 [h, w, 3].
+
+  Greyscale is repeated, 16 bits become 8, palettes are looked up, CMYK is
+  converted, transparency is laid over black, and of an animation the first
+  frame counts. Raises Unreadable for everything else.
+  """
+  if isinstance(image, np.ndarray):
+    return _array_to_rgb(image)
+  if not image:
+    raise Unreadable("empty file")
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      with Image.open(io.BytesIO(image)) as picture:
+        return _picture_to_rgb(picture)
+  except Unreadable:
+    raise
+  except Exception as error:  # Pillow's plugins raise nearly anything
+    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = reason.partition(" <_io.")[0]
+    raise Unreadable(reason) from error
+
+
+def _picture_to_rgb(picture: Image.Image) -> np.ndarray:
+  if picture.width * picture.height > MAX_PIXELS:
+    raise Unreadable(f"{picture.width} x {picture.height} pixels are too many")
+  picture.seek(0)
+  if picture.mode.startswith("I") or picture.mode == "F":
+    return _array_to_rgb(_to_8_bits(np.asarray(picture)))
+  if picture.has_transparency_data:
+    picture = picture.convert("RGBA")
+    black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+    picture = Image.alpha_composite(black, picture)
+  return np.array(picture.convert("RGB"))
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+  """Scale a 16-bit or floating-point picture to uint8."""
+  if values.dtype.kind == "f":
+    values = np.nan_to_num(values)
+    scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
+    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+  return (np.clip(values, 0, 65535) >> 8).astype(np.uint8)
+
+
+def _array_to_rgb(image: np.ndarray) -> np.ndarray:
+  if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
+    raise Unreadable(f"{image.dtype} array of shape {image.shape}")
+  if image.ndim == 2:
+    image = image[..., None]
+  if image.shape[-1] not in (1, 3):
+    raise Unreadable(f"{image.shape[-1]} channels, not 1 or 3")
+  return np.broadcast_to(image, (*image.shape[:2], 3))

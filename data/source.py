@@ -1,0 +1,48 @@
+"""What a dataset is to this codebase: numbered records, read by index."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+# What a record may hold beside image, label and name; PNG bytes or an array.
+FIELDS: Mapping[str, tuple[type, str]] = {
+  "segmentation": (np.uint8, "[h, w], class of each pixel"),
+  "depth": (np.uint16, "[h, w], distance, unit as the dataset says"),
+  "boxes": (np.float32, "[m, 4], top, left, bottom, right in 0..1"),
+  "box_labels": (np.int32, "[m], class of each box"),
+}
+
+
+class DataError(ValueError):
+  """A dataset that is absent, empty or unreadable; the message has the cure."""
+
+
+class Source(Protocol):
+  """A dataset with random access. Reading is safe from several threads.
+
+  Attributes:
+    name: for messages, for example `imagenet2012 train`.
+    num_classes: 0 where there are no labels.
+    class_names: `num_classes` names in the order of the labels.
+    fields: which keys of FIELDS every record has.
+    fingerprint: a short text that changes when the records or their order do.
+  """
+
+  name: str
+  num_classes: int
+  class_names: tuple[str, ...]
+  fields: tuple[str, ...]
+  fingerprint: str
+
+  def __len__(self) -> int: ...
+
+  def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
+    """Returns the records at `indices` (int [k], each in 0..len-1), in order.
+
+    A record has `image` (encoded bytes, or uint8 [h, w] or [h, w, c]), `label`
+    (int, 0 where there is none), `name` (str, for messages) and the source's
+    `fields`. What cannot be read comes back as an empty `image`, never as an
+    exception: whoever decodes it decides what takes its place.
+    """
+    ...
