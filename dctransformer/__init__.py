@@ -1,0 +1,1 @@
+"""DCTransformer: images as sparse lists of DCT coefficients."""
