@@ -1,0 +1,1 @@
+"""The training engine: one loop, its state, checkpoints and run directory."""
