@@ -110,7 +110,6 @@ class Machine:
       IndexError,
       TypeError,
       ValueError,
-      struct.error,
       OverflowError,
       RecursionError,
     ) as error:

@@ -87,7 +87,11 @@ def _directory(data: memoryview) -> tuple[int, int, int]:
   if end < 0:
     raise ZipError("the zip file has no end record: it is truncated")
   end += tail
-  disk, _, _, count, size, start = struct.unpack_from("<HHHHII", data, end + 4)
+  disk, _, _, count, size, start, comment = struct.unpack_from(
+    "<HHHHIIH", data, end + 4
+  )
+  if end + 22 + comment != len(data):
+    raise ZipError("the zip file does not end with its end record")
   if 0xFFFF in (disk, count) or 0xFFFFFFFF in (size, start):
     if end < 20 or bytes(data[end - 20 : end - 16]) != _LOCATOR64:
       raise ZipError("the zip64 locator is missing")
