@@ -106,13 +106,20 @@ class FsdpRule:
 
 def shardings(mesh: Mesh, shapes: Any, rule: Rule | None = None) -> Any:
   """Turn a tree of shapes (of `jax.eval_shape`) into NamedShardings."""
-  rule = FsdpRule() if rule is None else rule
 
   def one(path, leaf):
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    return NamedSharding(mesh, rule(mesh, name, tuple(leaf.shape)))
+    return named(mesh, name, leaf.shape, rule)
 
   return jax.tree_util.tree_map_with_path(one, shapes)
+
+
+def named(
+  mesh: Mesh, name: str, shape: Sequence[int], rule: Rule | None = None
+) -> NamedSharding:
+  """Apply the rule to one array."""
+  rule = FsdpRule() if rule is None else rule
+  return NamedSharding(mesh, rule(mesh, name, tuple(shape)))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
