@@ -1,0 +1,1 @@
+"""Evaluation: what is measured on samples and splits, exactly defined."""
