@@ -1,0 +1,1 @@
+"""Rendered scenes: a dataset that needs no download."""
