@@ -62,6 +62,7 @@ def load(
   try:
     with library.safe_open(os.fspath(path), framework="numpy") as file:
       metadata = dict(file.metadata() or {})
-      return {name: file.get_tensor(name) for name in file}, metadata
+      names = file.keys()
+      return {name: file.get_tensor(name) for name in names}, metadata
   except (library.SafetensorError, KeyError, ValueError, TypeError) as error:
     raise SafetensorsError(f"{path}: {error}") from error

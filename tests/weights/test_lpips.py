@@ -53,12 +53,12 @@ def test_identical_and_black_images_have_finite_gradients():
 
   @jax.jit
   @jax.value_and_grad
-  def loss(x, y):
+  def loss(x, y, params):
     return lpips.distance(params, x, y, net="alex", dtype=jnp.bfloat16).sum()
 
-  value, gradient = loss(grey, grey)
+  value, gradient = loss(grey, grey, params)
   assert value == 0 and jnp.isfinite(gradient).all()
-  value, gradient = loss(grey, grey.at[:, 9, 9].add(1.0))
+  value, gradient = loss(grey, grey.at[:, 9, 9].add(1.0), params)
   assert value > 0 and jnp.isfinite(gradient).all()
 
 
