@@ -1,0 +1,311 @@
+"""Host-side preprocessing in TensorFlow: an image to rows of its DCT list.
+
+Each factory returns `encode(record, seed) -> row`, a function for
+`data.pipeline`. The lists are those of `dct.to_coefficients` and
+`sparse.to_elements`, computed faster: colour, chroma subsampling and the
+horizontal transform are one small matrix product per plane, the vertical
+transform is a second one, and a single `tf.where` finds the list, because the
+cells are laid out in visit order.
+
+A row (leading axis r: rows of this image):
+  channel, position, value: int16 [r, m], zero past the end.
+  length, total, clipped: int32 [r], elements held, elements of the image, and
+    how many of these were clipped to the range of values.
+  chunk: int32 [r], which chunk to look at.
+  size: int32 [r, 2], height and width in pixels before padding.
+  blocks: int32 [r, 2], rows and columns in luma blocks, even.
+  label, example_id: int32 [r].
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from dctransformer import chunks, dct, frame, sparse
+
+Record = dict[str, tf.Tensor]
+Encode = Callable[[Record, tf.Tensor], Record]
+
+
+def make_train_encode(
+  codec: dct.Codec,
+  plan: chunks.Plan,
+  *,
+  resize: int | None,
+  fit: str = "crop",
+  flip: bool = False,
+  chunks_per_image: int = 1,
+) -> Encode:
+  """Build the training function: a list and randomly drawn chunks of it.
+
+  Args:
+    codec: canvas, tables and order.
+    plan: chunks; lists have its room.
+    resize: long side in pixels, None to keep the size.
+    fit: how sides become multiples of 2B, "crop" or "pad".
+    flip: mirror every second image, at random.
+    chunks_per_image: rows per image, chunks drawn independently.
+
+  Raises:
+    ValueError: the image would not fit the canvas, or an unknown fit.
+  """
+  if chunks_per_image < 1:
+    raise ValueError(f"chunks_per_image {chunks_per_image} must be at least 1")
+  prepare = _Prepare(codec, resize, fit)
+  lists = _Lists(codec, plan.max_elements)
+  table = tf.constant(chunks.cdf_table(plan))
+
+  def encode(record, seed):
+    u = tf.random.stateless_uniform([chunks_per_image + 1], seed)
+    image = record["image"]
+    if flip:
+      image = tf.cond(u[-1] < 0.5, lambda: image[:, ::-1], lambda: image)
+    image, size = prepare(image)
+    row = lists(image)
+    cdf = tf.gather(table, _num_chunks(plan, row))
+    chunk = tf.reduce_sum(tf.cast(u[:-1, None] >= cdf, tf.int32), axis=1)
+    return _rows(codec, record, image, size, row, chunk)
+
+  return encode
+
+
+def make_eval_encode(
+  codec: dct.Codec,
+  plan: chunks.Plan,
+  *,
+  resize: int | None,
+  fit: str = "crop",
+) -> Encode:
+  """Build the evaluation function: every chunk of the image exactly once.
+
+  Arguments and errors as in `make_train_encode`; r is the number of chunks.
+  """
+  prepare = _Prepare(codec, resize, fit)
+  lists = _Lists(codec, plan.max_elements)
+
+  def encode(record, seed):
+    del seed
+    image, size = prepare(record["image"])
+    row = lists(image)
+    chunk = tf.range(_num_chunks(plan, row))
+    return _rows(codec, record, image, size, row, chunk)
+
+  return encode
+
+
+def make_list_encode(
+  codec: dct.Codec,
+  *,
+  resize: int | None,
+  fit: str = "crop",
+  max_elements: int | None = None,
+) -> Encode:
+  """Build the measuring function: one row with the whole list.
+
+  Arguments and errors as in `make_train_encode`; the list has room for
+  max_elements, by default for every coefficient of the canvas.
+  """
+  prepare = _Prepare(codec, resize, fit)
+  lists = _Lists(codec, max_elements or codec.max_total)
+
+  def encode(record, seed):
+    del seed
+    image, size = prepare(record["image"])
+    row = lists(image)
+    return _rows(codec, record, image, size, row, tf.zeros([1], tf.int32))
+
+  return encode
+
+
+class _Prepare:
+  """Resizes and fits: uint8 [h, w, 3] to whole blocks, and the true size."""
+
+  def __init__(self, codec, resize, fit):
+    self._frame = frame.make(codec, resize, fit)
+    self._canvas = (codec.rows * codec.block, codec.cols * codec.block)
+
+  def __call__(self, image):
+    shape = tf.shape(image)
+    target = self._resized(shape)
+    image = tf.cond(
+      tf.reduce_all(tf.equal(target, shape[:2])),
+      lambda: image,
+      lambda: _resize(image, target),
+    )
+    offset, kept, whole = self._fitted(target)
+    tf.debugging.assert_less_equal(
+      whole, self._canvas, "an image exceeds the canvas: set resize"
+    )
+    image = tf.cond(
+      tf.reduce_all(tf.equal(whole, target)),
+      lambda: image,
+      lambda: _take(image, offset, kept, whole),
+    )
+    image.set_shape([None, None, 3])
+    return image, kept
+
+  def _resized(self, shape):
+    if self._frame.resize is None:
+      return shape[:2]
+    long = tf.reduce_max(shape[:2])
+    sides = (2 * shape[:2] * self._frame.resize + long) // (2 * long)
+    return tf.maximum(sides, 1)
+
+  def _fitted(self, sides):
+    unit = self._frame.unit
+    if self._frame.fit == "pad":
+      return tf.zeros_like(sides), sides, (sides + unit - 1) // unit * unit
+    kept = tf.minimum(tf.maximum(sides // unit, 1) * unit, sides)
+    return (sides - kept) // 2, kept, tf.maximum(kept, unit)
+
+
+class _Lists:
+  """Lists one framed image, uint8 [h, w, 3]."""
+
+  def __init__(self, codec, room):
+    b = codec.block
+    self._codec = codec
+    self._room = room
+    basis = dct.basis(b)
+    halves = np.repeat(np.eye(b), 2, axis=1) / 2  # the mean of two pixels
+    coarse = basis @ halves  # [B, 2B]
+    # Rows of pixels, three colours each, to horizontal frequencies.
+    luma = np.einsum("vx,i->xiv", basis, dct.COLOR[0])
+    chroma = np.einsum("vx,pi->xipv", coarse, dct.COLOR[1:])
+    self._luma_across = _constant(luma.reshape(3 * b, b))
+    self._chroma_across = _constant(chroma.reshape(6 * b, 2 * b))
+    self._luma_down = _constant(basis)
+    self._chroma_down = _constant(coarse)
+    luma_table, chroma_table = codec.tables()
+    self._luma_scale = _constant(1.0 / luma_table)
+    self._chroma_scale = _constant(1.0 / chroma_table)
+    self._pieces = _pieces(codec)
+    channel, position = _cells(codec)
+    self._channel = tf.constant(channel)
+    self._position = tf.constant(position)
+
+  def __call__(self, image):
+    cells = self._layout(*self._transform(image))
+    index = tf.reshape(tf.where(tf.not_equal(cells, 0)), [-1])
+    total = tf.size(index)
+    limit = self._codec.max_value
+    value = tf.gather(cells, index)
+    clipped = tf.clip_by_value(value, -limit, limit)
+    changed = tf.math.count_nonzero(value - clipped, dtype=tf.int32)
+    index = index[: self._room]
+    length = tf.size(index)
+    pad = [[0, self._room - length]]
+    return {
+      "channel": tf.pad(tf.gather(self._channel, index), pad),
+      "position": tf.pad(tf.gather(self._position, index), pad),
+      "value": tf.pad(clipped[: self._room], pad),
+      "length": length,
+      "total": total,
+      "clipped": changed,
+    }
+
+  def _transform(self, image):
+    """Quantised luma and chroma, int16 [r, u, c, v] and [r, u, c, p, v]."""
+    b = self._codec.block
+    h, w = tf.unstack(tf.shape(image)[:2])
+    pixels = tf.cast(image, tf.float32) - 128.0
+    luma = tf.matmul(tf.reshape(pixels, [-1, 3 * b]), self._luma_across)
+    luma = tf.reshape(luma, [h // b, b, w])  # [r, y, (c v)]
+    luma = tf.matmul(self._luma_down, luma)  # [r, u, (c v)]
+    luma = _quantise(luma, tf.tile(self._luma_scale, [1, w // b]))
+    chroma = tf.matmul(tf.reshape(pixels, [-1, 6 * b]), self._chroma_across)
+    chroma = tf.reshape(chroma, [h // (2 * b), 2 * b, w])  # [r, y, (c p v)]
+    chroma = tf.matmul(self._chroma_down, chroma)  # [r, u, (c p v)]
+    chroma = _quantise(chroma, tf.tile(self._chroma_scale, [1, w // b]))
+    return (
+      tf.reshape(luma, [h // b, b, w // b, b]),
+      tf.reshape(chroma, [h // (2 * b), b, w // (2 * b), 2 * b]),
+    )
+
+  def _layout(self, luma, chroma):
+    """All cells of the canvas in visit order, int16 [max_total]."""
+    planes = []
+    for values, step in ((luma, 1), (chroma, 2)):
+      rows, cols = self._codec.rows // step, self._codec.cols // step
+      values = tf.transpose(values, [1, 3, 0, 2])  # [u, v, r, c]
+      shape = tf.shape(values)
+      pad = [[0, 0], [0, 0], [0, rows - shape[2]], [0, cols - shape[3]]]
+      planes.append(tf.reshape(tf.pad(values, pad), [-1, rows * cols]))
+    return tf.concat(
+      [
+        tf.reshape(tf.gather(planes[plane], rows), [-1])
+        for plane, rows in self._pieces
+      ],
+      axis=0,
+    )
+
+
+def _pieces(codec):
+  """Runs of the visit order: (0 luma | 1 chroma, rows of its plane)."""
+  b = codec.block
+  order = sparse.visit_order(codec)
+  plane, index = np.divmod(order, b**2)
+  u, v = np.divmod(dct.zigzag(b)[index], b)
+  row = np.where(plane == 0, u * b + v, (2 * u + plane - 1) * b + v)
+  edges = np.flatnonzero(np.diff(plane > 0)) + 1
+  return [
+    (int(kinds[0] > 0), rows.astype(np.int32))
+    for kinds, rows in zip(np.split(plane, edges), np.split(row, edges))
+  ]
+
+
+def _cells(codec):
+  """Channel and position of every cell in visit order, int16 [max_total]."""
+  grid = np.arange(codec.num_positions, dtype=np.int16)
+  grid = grid.reshape(codec.rows, codec.cols)
+  grids = [grid.reshape(-1), grid[::2, ::2].reshape(-1)]
+  order = sparse.visit_order(codec)
+  kinds = (order >= codec.block**2).astype(int)
+  channel = np.repeat(
+    order.astype(np.int16), [grids[kind].size for kind in kinds]
+  )
+  return channel, np.concatenate([grids[kind] for kind in kinds])
+
+
+def _quantise(values, scale):
+  return tf.cast(tf.round(values * scale - dct.TIE), tf.int16)
+
+
+def _constant(matrix):
+  return tf.constant(matrix.astype(np.float32))
+
+
+def _num_chunks(plan, row):
+  """`chunks.num_chunks` for tensors."""
+  slots = row["length"] + tf.cast(row["total"] == row["length"], tf.int32)
+  count = (slots + plan.chunk_len - 1) // plan.chunk_len
+  return tf.minimum(count, plan.max_chunks)
+
+
+def _resize(image, size):
+  image = tf.image.resize(image, size, "bilinear", antialias=True)
+  return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+
+
+def _take(image, offset, kept, whole):
+  """Crops and repeats the edge: rows and columns by index."""
+  for axis in (0, 1):
+    index = tf.minimum(tf.range(whole[axis]), kept[axis] - 1) + offset[axis]
+    image = tf.gather(image, index, axis=axis)
+  return image
+
+
+def _rows(codec, record, image, size, row, chunk):
+  count = tf.size(chunk)
+  row = {
+    **row,
+    "size": size,
+    "blocks": tf.shape(image)[:2] // codec.block,
+    "label": tf.cast(record["label"], tf.int32),
+    "example_id": tf.cast(record["example_id"], tf.int32),
+  }
+  row = {
+    name: tf.repeat(leaf[None], count, axis=0) for name, leaf in row.items()
+  }
+  return {**row, "chunk": chunk}
