@@ -41,7 +41,7 @@ def place(images: np.ndarray) -> np.ndarray:
   mine = nearest == _counts(nearest).argmax(-1)[:, None, None]
   mine &= nearest >= 0
   total = mine.sum((1, 2))
-  n, h, w = mine.shape
+  h, w = mine.shape[1:]
   x = (mine.sum(1) * ((np.arange(w) + 0.5) / w)).sum(-1)
   y = (mine.sum(2) * ((np.arange(h) + 0.5) / h)).sum(-1)
   total = np.where(total, total, np.nan)
