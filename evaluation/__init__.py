@@ -1,1 +1,1 @@
-"""Evaluation: what is measured on samples and splits, exactly defined."""
+"""Measures generated images: features, distances, files, reports."""

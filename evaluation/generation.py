@@ -1,0 +1,256 @@
+"""Makes exactly N samples, resumable after a kill at any instant.
+
+Sample i is a function of (what is sampled, i) alone: the sampler is called
+with global indices, always in the same aligned batches of one shape, so the
+files are the same however many samples are asked for and however often the
+job was interrupted. A batch is one part file, renamed into place when it is
+complete; asking for more samples later adds parts.
+
+    generate(sample_fn, n=50_000, batch=64, out_dir="samples",
+             identity={"checkpoint": ..., "seed": 0})
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+_MANIFEST = "manifest.json"
+_FORMAT = 1
+
+
+class SamplesError(ValueError):
+  """A folder of samples that is damaged, unfinished or of another job."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """A folder of samples.
+
+  Attributes:
+    folder: Where the parts are.
+    num: How many samples there are.
+    batch: How many each part holds; the last one may hold more than `num`.
+    identity: What decides the samples, as given to `generate`.
+  """
+
+  folder: Path
+  num: int
+  batch: int
+  identity: Mapping[str, Any]
+
+  def __len__(self) -> int:
+    return self.num
+
+  def part(self, index: int) -> dict[str, np.ndarray]:
+    """Returns the arrays of one part, cut to the samples that count.
+
+    Raises:
+      SamplesError: It is absent or damaged.
+    """
+    path = _part_path(self.folder, index * self.batch)
+    count = min(self.batch, self.num - index * self.batch)
+    try:
+      with np.load(path, allow_pickle=False) as file:
+        return {name: file[name][:count] for name in file.files}
+    except FileNotFoundError as error:
+      raise SamplesError(
+        f"{self.folder}: samples {index * self.batch} to"
+        f" {index * self.batch + count} are not there yet; run the job again"
+      ) from error
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+      raise SamplesError(
+        f"{path} is damaged ({error}); delete it and run the job again"
+      ) from error
+
+  def parts(self) -> Iterator[dict[str, np.ndarray]]:
+    """Yields every part in order, `num` samples in all."""
+    for index in range(-(-self.num // self.batch)):
+      yield self.part(index)
+
+  def missing(self) -> list[int]:
+    """Lists the parts that are still to be made."""
+    return [
+      index
+      for index in range(-(-self.num // self.batch))
+      if not _sound(_part_path(self.folder, index * self.batch))
+    ]
+
+
+def generate(
+  sample_fn: Callable[[np.ndarray], Mapping[str, Any]],
+  n: int,
+  batch: int,
+  out_dir: str | os.PathLike,
+  *,
+  identity: Mapping[str, Any] | None = None,
+  progress: Callable[[int, int], None] | None = None,
+) -> Samples:
+  """Makes the samples that are missing, and returns all of them.
+
+  Args:
+    sample_fn: Takes global indices, int32 [batch], and returns arrays with a
+      leading axis [batch] (host or addressable device arrays). Row j must
+      depend on its index only: derive its key by `fold_in(key, index)`. It is
+      called for whole batches, so the last may reach beyond `n`. With several
+      processes every one of them calls it with the same indices.
+    n: How many samples.
+    batch: How many at a time; part of what decides the samples.
+    out_dir: Where the parts go; made if absent, shared by nobody else.
+    identity: JSON values that decide the samples (checkpoint, seed,
+      temperature, ...). Resuming another job's folder is an error.
+    progress: Called with (samples done, n) at the start and after each batch.
+
+  Raises:
+    SamplesError: The folder holds another job's samples.
+    ValueError: Wrong sizes, or arrays without the axis [batch].
+  """
+  if n < 1 or batch < 1:
+    raise ValueError(f"n {n} and batch {batch} must be at least 1")
+  identity = json.loads(json.dumps(dict(identity or {}), sort_keys=True))
+  samples = Samples(Path(out_dir), n, batch, identity)
+  main = jax.process_index() == 0
+  todo = np.zeros(-(-n // batch), bool)
+  if main:
+    _begin(samples)
+    todo[samples.missing()] = True
+  if jax.process_count() > 1:
+    todo = np.asarray(multihost_utils.broadcast_one_to_all(todo))
+  done = n - sum(min(batch, n - int(i) * batch) for i in np.flatnonzero(todo))
+  if progress:
+    progress(done, n)
+  for index in np.flatnonzero(todo):
+    start = int(index) * batch
+    indices = np.arange(start, start + batch, dtype=np.int32)
+    arrays = {k: np.asarray(v) for k, v in sample_fn(indices).items()}
+    for name, array in arrays.items():
+      if array.shape[:1] != (batch,):
+        raise ValueError(
+          f"sample_fn returned {name} of shape {array.shape}; its first axis"
+          f" must be the batch, {batch}"
+        )
+    if main:
+      _write_part(_part_path(samples.folder, start), arrays)
+    done += min(batch, n - start)
+    if progress:
+      progress(done, n)
+  return samples
+
+
+def open_samples(folder: str | os.PathLike) -> Samples:
+  """Opens a finished folder of `generate`.
+
+  Raises:
+    SamplesError: It is not such a folder, or parts are missing.
+  """
+  manifest = _read_manifest(Path(folder))
+  if manifest is None:
+    raise SamplesError(f"{folder} has no {_MANIFEST}: no folder of samples")
+  samples = Samples(
+    Path(folder), manifest["num"], manifest["batch"], manifest["identity"]
+  )
+  missing = samples.missing()
+  if missing:
+    raise SamplesError(
+      f"{folder}: {len(missing)} parts are missing; run the job again"
+    )
+  return samples
+
+
+def is_samples(folder: str | os.PathLike) -> bool:
+  """Says whether a folder was written by `generate`."""
+  return (Path(folder) / _MANIFEST).is_file()
+
+
+def _begin(samples: Samples) -> None:
+  """Checks or writes the manifest; removes parts left half-written."""
+  samples.folder.mkdir(parents=True, exist_ok=True)
+  for partial in samples.folder.glob("part-*.partial"):
+    partial.unlink()
+  known = _read_manifest(samples.folder)
+  wanted = {
+    "format": _FORMAT,
+    "batch": samples.batch,
+    "identity": dict(samples.identity),
+  }
+  if known is not None:
+    num = known.pop("num")
+    if known != wanted:
+      raise SamplesError(
+        f"{samples.folder} holds other samples: {_difference(known, wanted)};"
+        " use another folder or delete it"
+      )
+    if num == samples.num:
+      return
+  text = json.dumps({**wanted, "num": samples.num}, indent=2, sort_keys=True)
+  _replace(samples.folder / _MANIFEST, lambda f: f.write(text.encode() + b"\n"))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+  path = folder / _MANIFEST
+  try:
+    manifest = json.loads(path.read_text())
+  except FileNotFoundError:
+    return None
+  except ValueError as error:
+    raise SamplesError(f"{path} is damaged: {error}") from error
+  if not isinstance(manifest, dict) or set(manifest) != {
+    "format",
+    "num",
+    "batch",
+    "identity",
+  }:
+    raise SamplesError(f"{path} is not a manifest of samples")
+  return manifest
+
+
+def _difference(known: Any, wanted: Any, path: str = "") -> str:
+  """Names the first field in which two nested dictionaries differ."""
+  if isinstance(known, dict) and isinstance(wanted, dict):
+    for key in sorted({*known, *wanted}):
+      if known.get(key) != wanted.get(key):
+        return _difference(known.get(key), wanted.get(key), f"{path}.{key}")
+  return f"{path.removeprefix('.')} is {known!r:.80} there, not {wanted!r:.80}"
+
+
+def _part_path(folder: Path, start: int) -> Path:
+  return folder / f"part-{start:08d}.npz"
+
+
+def _sound(path: Path) -> bool:
+  """Says whether a part is there in full; its arrays are not read."""
+  try:
+    with zipfile.ZipFile(path) as file:
+      return bool(file.namelist())
+  except (OSError, zipfile.BadZipFile):
+    return False
+
+
+def _write_part(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  _replace(path, lambda file: np.savez(file, **arrays))
+
+
+def _replace(path: Path, write: Callable[[Any], Any]) -> None:
+  """Writes beside the file, flushes to the disk, renames over it."""
+  handle, partial = tempfile.mkstemp(
+    prefix=f"{path.name}.", suffix=".partial", dir=path.parent
+  )
+  try:
+    with os.fdopen(handle, "wb") as file:
+      write(file)
+      file.flush()
+      os.fsync(file.fileno())
+    os.chmod(partial, 0o644)
+    os.replace(partial, path)
+  finally:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(partial)
