@@ -137,20 +137,20 @@ class Checkpointer:
     if wait:
       self.wait()
 
-  def wait(self) -> None:
-    """Block until the save in flight is complete.
+  def wait(self) -> int | None:
+    """Block until the save in flight is complete: its step, None without one.
 
     Raises:
       CheckpointError: it failed; older checkpoints are as they were.
     """
     if self._thread is None:
-      return
+      return None
     self._thread.join()
     step, error = self._pending, self._error
     self._thread = self._error = self._pending = None
     if error is None:
       self._saved = step
-      return
+      return step
     if _primary():
       self._clean()
     raise error
@@ -165,7 +165,8 @@ class Checkpointer:
     """Restore the newest good checkpoint onto a mesh.
 
     Args:
-      shapes: `jax.eval_shape` of the state. Its `frozen` is not looked at.
+      shapes: `jax.eval_shape` of the state. With an empty `frozen` the saved
+        arrays come back as nested dicts.
       mesh: any mesh.
       rule: see `sharding.shardings`.
       frozen: frozen arrays on the mesh, which must be those of the run; None
@@ -344,7 +345,7 @@ def _restore(folder, step, shapes, mesh, rule, frozen) -> Restored:
   named = folders.load(folder / str(step), manifest["arrays"], mesh, rule)
   state = trees.unflatten(named, trained)
   if frozen is None:
-    frozen = _restore_frozen(folder, manifest, mesh, rule)
+    frozen = _restore_frozen(folder, manifest, mesh, rule, shapes.frozen)
   elif _fingerprint(frozen)[0] != manifest["frozen"]:
     raise CheckpointError(
       f"the frozen arrays (tokenizer, ...) are not those of {folder}: they "
@@ -354,9 +355,12 @@ def _restore(folder, step, shapes, mesh, rule, frozen) -> Restored:
   return Restored(state.replace(frozen=frozen), step, manifest["info"])
 
 
-def _restore_frozen(folder, manifest, mesh, rule) -> Any:
-  """Load the frozen arrays of a checkpoint, as nested dicts."""
+def _restore_frozen(folder, manifest, mesh, rule, like=None) -> Any:
+  """Load the frozen arrays of a checkpoint, as nested dicts or like `like`."""
+  like = like if jax.tree.leaves(like) else None
   if manifest["frozen"] is None:
+    if like is not None:
+      _check({}, trees.describe(trees.flatten(like)), "frozen")
     return {}
   source = folder / f"frozen-{manifest['frozen']}"
   problems = _agreed_problems(source)
@@ -366,7 +370,9 @@ def _restore_frozen(folder, manifest, mesh, rule) -> Any:
       f"{folders.summary(problems)}. Restore the folder from a copy"
     )
   saved = checkpoint_manifest.read(source)["arrays"]
-  return trees.unflatten(folders.load(source, saved, mesh, rule))
+  if like is not None:
+    _check(saved, trees.describe(trees.flatten(like)), "frozen")
+  return trees.unflatten(folders.load(source, saved, mesh, rule), like)
 
 
 def _fingerprint(frozen: Any) -> tuple[str | None, dict[str, Any]]:
