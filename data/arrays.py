@@ -127,9 +127,10 @@ def train_batches(
   def generate():
     step = start_step
     while True:
-      start, count = plan.positions(step)
-      indices = order.indices(seed, start, count, len(source))
-      seeds = order.seeds(seed, start, count)
+      count = plan.local_examples
+      positions = plan.positions(step * count, count)
+      indices = order.indices_at(seed, positions, len(source))
+      seeds = order.seeds(seed, positions)
       rows = []
       for record, row_seed in zip(reader.read(indices), seeds):
         row = _encode(encode, reader.decode(record), row_seed)
@@ -155,23 +156,18 @@ def eval_batches(
   reader = records.Reader(source)
   chosen = order.subset(limit, len(source))
 
-  def rows():
-    for slot in plan.slots(len(chosen)):
-      (record,) = reader.read(chosen[slot : slot + 1])
-      decoded = reader.decode(record)
-      if decoded["index"] != chosen[slot]:
-        continue  # a stand-in would be counted twice
-      yield _encode(encode, decoded, order.seeds(0, int(chosen[slot]), 1)[0])
-
-  def filler():
-    (record,) = reader.read(chosen[:1])
-    return _encode(encode, reader.decode(record), order.seeds(0, 0, 1)[0])
+  def rows(indices, stand_ins=False):
+    for index, seed in zip(indices, order.seeds(0, indices)):
+      (record,) = reader.read([index])
+      record = reader.decode(record)
+      if stand_ins or record["index"] == index:  # else it would count twice
+        yield _encode(encode, record, seed)
 
   padded = batches.padded(
-    batches.rebatch(rows(), plan.local_size),
+    batches.rebatch(rows(chosen[plan.slots(len(chosen))]), plan.local_size),
     plan.local_size,
     plan.num_batches(len(chosen)),
-    filler,
+    lambda: next(rows(chosen[:1], stand_ins=True)),
   )
   return batches.Batches(padded, reader.replaced)
 

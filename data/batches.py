@@ -55,11 +55,15 @@ class Plan:
     """Examples in this process's slice of a batch."""
     return self.local_size // self.rows_per_example
 
-  def positions(self, step: int) -> tuple[int, int]:
-    """Return the first position of this process's slice, and their count."""
-    examples = self.local_examples
-    start = (step * self.process_count + self.process_index) * examples
-    return start, examples
+  def positions(self, start: int, count: int) -> np.ndarray:
+    """Return the global positions of this process's examples, int64 [count].
+
+    `start` counts this process's own examples: step t begins at
+    t * local_examples.
+    """
+    step, slot = np.divmod(np.arange(start, start + count), self.local_examples)
+    part = step * self.process_count + self.process_index
+    return part * self.local_examples + slot
 
   def slots(self, size: int) -> np.ndarray:
     """Return which of 0..size-1 this process evaluates, rising, int64."""

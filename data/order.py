@@ -21,20 +21,23 @@ def indices(seed: int, start: int, count: int, size: int) -> np.ndarray:
 
   Raises ValueError for an empty dataset or a negative position.
   """
+  return indices_at(seed, np.arange(start, start + count), size)
+
+
+def indices_at(seed: int, positions: np.ndarray, size: int) -> np.ndarray:
+  """Return the dataset indices at any positions (int [k]), int64 [k]."""
   if size < 1:
     raise ValueError(f"size {size} must be at least 1: the dataset is empty")
-  if start < 0 or count < 0:
-    raise ValueError(f"start {start} and count {count} must not be negative")
-  epoch, offset = np.divmod(np.arange(start, start + count), size)
+  positions = _checked(positions)
+  epoch, offset = np.divmod(positions, size)
   return _permute(_key(seed, 0, epoch), offset, size)
 
 
-def seeds(seed: int, start: int, count: int) -> np.ndarray:
-  """Return one random seed per position, non-negative int32 [count, 2]."""
-  position = np.arange(start, start + count)
-  words = _key(seed, 1, position)
+def seeds(seed: int, positions: np.ndarray) -> np.ndarray:
+  """Return a random seed for each position, non-negative int32 [k, 2]."""
+  words = _key(seed, 1, _checked(positions))
   halves = np.stack([words >> np.uint64(33), words & np.uint64(0x7FFFFFFF)], -1)
-  return halves.astype(np.int32)  # [count, 2]
+  return halves.astype(np.int32)  # [k, 2]
 
 
 def subset(limit: int | None, size: int) -> np.ndarray:
@@ -48,6 +51,13 @@ def subset(limit: int | None, size: int) -> np.ndarray:
   if limit < 1:
     raise ValueError(f"limit {limit} must be at least 1, or None for all")
   return np.arange(limit) * size // limit
+
+
+def _checked(positions):
+  positions = np.asarray(positions, np.int64)
+  if positions.size and positions.min() < 0:
+    raise ValueError(f"position {positions.min()} must not be negative")
+  return positions
 
 
 def _key(seed: int, stream: int, number: np.ndarray) -> np.ndarray:

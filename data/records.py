@@ -22,10 +22,11 @@ _MAX_NAMED = 100
 
 
 class Reader:
-  """Reads from a source and remembers what could not be read.
+  """Reads from a source and remembers what could not be read. Thread-safe.
 
   Attributes:
-    replaced: dataset index -> why it could not be used. Thread-safe.
+    replaced: dataset index -> why it could not be used.
+    failure: what ended the reading, for those who only see that it did.
   """
 
   def __init__(self, source: source_lib.Source):
@@ -33,6 +34,7 @@ class Reader:
       raise source_lib.DataError(f"{source.name} has no records")
     self.source = source
     self.replaced: dict[int, str] = {}
+    self.failure: source_lib.DataError | None = None
     self._lock = threading.Lock()
 
   def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
@@ -72,10 +74,11 @@ class Reader:
         self.note(other, record["name"], str(error))
         continue
       return {**record, "image": image, "index": other}
-    raise source_lib.DataError(
+    self.failure = source_lib.DataError(
       f"{self.source.name}: {min(size, _MAX_RUN)} records in a row are no "
       f"readable images (the first: {self.replaced[index]}); look at the files"
     )
+    raise self.failure
 
   def note(self, index: int, name: str, reason: str) -> None:
     """Count an unreadable record and name it in the log, once."""

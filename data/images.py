@@ -1,0 +1,111 @@
+"""Decoding, resizing and cropping in TensorFlow; uint8 [h, w, c] in and out.
+
+All functions work inside `tf.data.Dataset.map`, on images of unknown size.
+"""
+
+import tensorflow as tf
+
+
+def decode(data: tf.Tensor) -> tf.Tensor:
+  """Decode JPEG or PNG bytes to [h, w, 3], or to [0, 0, 3] where that fails.
+
+  An op that fails would end the whole pipeline. Here it fails inside a
+  one-element dataset of its own, which then turns out empty (4% slower than
+  the bare op at 256 px). The accurate transform makes it agree with Pillow.
+  """
+
+  def open_image(data):
+    # The op reads PNG as well.
+    image = tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE")
+    return tf.ensure_shape(image, [None, None, 3])
+
+  images = tf.data.Dataset.from_tensors(data).map(open_image)
+  nothing = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
+  images = images.ignore_errors().concatenate(nothing)
+  return images.take(1).get_single_element()
+
+
+def resize_long_side(
+  image: tf.Tensor, side: int, method: str = "bicubic"
+) -> tf.Tensor:
+  """Resize so that the longer side is `side`, antialiased, keeping the ratio.
+
+  `method` is one of tf.image.ResizeMethod. No side gets shorter than a pixel.
+  """
+  return _resize_by(image, side, tf.reduce_max(tf.shape(image)[:2]), method)
+
+
+def resize_short_side(
+  image: tf.Tensor, side: int, method: str = "bicubic"
+) -> tf.Tensor:
+  """Resize so that the shorter side is `side`; as `resize_long_side`."""
+  return _resize_by(image, side, tf.reduce_min(tf.shape(image)[:2]), method)
+
+
+def resize(
+  image: tf.Tensor, height: int, width: int, method: str = "bicubic"
+) -> tf.Tensor:
+  """Resize to [height, width, c], antialiased."""
+  return _resize(image, [height, width], method)
+
+
+def center_crop(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+  """Cut [height, width] out of the middle; less where the image is smaller."""
+  top, left, height, width = _margins(image, height, width)
+  return image[top // 2 : top // 2 + height, left // 2 : left // 2 + width]
+
+
+def random_crop(
+  image: tf.Tensor, seed: tf.Tensor, height: int, width: int
+) -> tf.Tensor:
+  """Cut [height, width] out anywhere; less where the image is smaller.
+
+  `seed`: int32 [2].
+  """
+  top, left, height, width = _margins(image, height, width)
+  place = tf.random.stateless_uniform([2], seed)
+  y = tf.cast(tf.floor(place[0] * tf.cast(top + 1, tf.float32)), tf.int32)
+  x = tf.cast(tf.floor(place[1] * tf.cast(left + 1, tf.float32)), tf.int32)
+  y, x = tf.minimum(y, top), tf.minimum(x, left)
+  return image[y : y + height, x : x + width]
+
+
+def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+  """Mirror left and right with probability one half; `seed` is int32 [2]."""
+  flip = tf.random.stateless_uniform([], seed) < 0.5
+  return tf.cond(flip, lambda: image[:, ::-1], lambda: image)
+
+
+def edge_pad_to_multiple(image: tf.Tensor, multiple: int) -> tf.Tensor:
+  """Repeat the last row and column until both sides are multiples."""
+  shape = tf.shape(image)
+  padded = -(-shape[:2] // multiple) * multiple
+
+  def pad():
+    rows = tf.minimum(tf.range(padded[0]), shape[0] - 1)
+    columns = tf.minimum(tf.range(padded[1]), shape[1] - 1)
+    return tf.gather(tf.gather(image, rows), columns, axis=1)
+
+  return tf.cond(tf.reduce_all(padded == shape[:2]), lambda: image, pad)
+
+
+def _margins(image, height, width):
+  """Spare rows and columns, and the size that can be cut."""
+  shape = tf.shape(image)
+  height, width = tf.minimum(height, shape[0]), tf.minimum(width, shape[1])
+  return shape[0] - height, shape[1] - width, height, width
+
+
+def _resize_by(image, side, length, method):
+  shape = tf.cast(tf.shape(image)[:2], tf.float64)
+  size = tf.round(shape * (side / tf.cast(length, tf.float64)))
+  return _resize(image, tf.maximum(tf.cast(size, tf.int32), 1), method)
+
+
+def _resize(image, size, method):
+  def resized():
+    pixels = tf.image.resize(image, size, method, antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+
+  same = tf.reduce_all(tf.shape(image)[:2] == size)
+  return tf.cond(same, lambda: image, resized)
