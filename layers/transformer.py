@@ -71,7 +71,9 @@ class Branch(nn.Module):
   def setup(self):
     self.norm = nn.LayerNorm(dtype=self.shape.dtype)
     self.dropout = nn.Dropout(self.shape.dropout)
-    self.gate = self.param("gate", nn.initializers.constant(self.shape.gate), ())
+    self.gate = self.param(
+      "gate", nn.initializers.constant(self.shape.gate), ()
+    )
 
   def __call__(self, x, *, train, method=None, **kwargs):
     """Return (x + gated branch, what else the layer returned or None)."""
@@ -161,7 +163,8 @@ class Stack(nn.Module):
 
   def setup(self):
     runs = [
-      (count, len(list(group))) for count, group in itertools.groupby(self.layout)
+      (count, len(list(group)))
+      for count, group in itertools.groupby(self.layout)
     ]
     self.lengths = [length for _, length in runs]
     self.runs = [Block(self.shape, count) for count, _ in runs]
