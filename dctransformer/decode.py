@@ -196,7 +196,7 @@ class _Steps:
 
   def __call__(self, loop, start, chunk, tokens, context, memory):
     step, carry, (channel_cache, position_cache, value_cache) = loop
-    model, codec, plan = self.model, self.model.codec, self.model.plan
+    codec, plan = self.model.codec, self.model.plan
     apply, expand, blocks = self.apply, self.expand, self.condition.blocks
     l, slot = start + step, plan.overlap + step
     forced = l < self.condition.prefix.length  # [b]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dctransformer import chunks, decode, dct, model, moves, sparse
+from dctransformer import chunks, dct, decode, model, moves, sparse
 from layers import logits as logits_lib
 from training import metrics as metrics_lib
 from training import optimizer as optimizer_lib
@@ -259,7 +259,7 @@ class DCTransformerTask:
     return loss, metrics
 
   def _bits(self, out, chunk):
-    """Return the cost of every slot by field, float32 [b, t], 0 if uncounted."""
+    """Return the cost of every slot by field, float32 [b, t]."""
     value = dct.value_class(self.codec, chunk.value)
     value = jnp.where(chunk.count_element, value, 0)
     channel = jnp.where(chunk.count_channel, chunk.channel, 0)

@@ -51,7 +51,7 @@ def test_one_chunk_holds_what_one_pass_counts():
     batch["blocks"],
   )
   for i, n in enumerate(short.tolist()):
-    log = lambda x: np.asarray(jax.nn.log_softmax(x[i])) / np.log(2)
+    log = lambda x, i=i: np.asarray(jax.nn.log_softmax(x[i])) / np.log(2)
     channel, position = log(out.channel), log(out.position)
     total = -channel[n, task.codec.stop]
     for l in range(n):
