@@ -8,27 +8,24 @@ run that was killed and started again writes what an uninterrupted one writes.
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from training import (
   checkpoint,
-  hardware,
+  guarded,
   preemption,
+  reporting,
   rundir,
   sharding,
-  stopwatch,
   trees,
 )
+from training import initial as initial_lib
 from training import metrics as metrics_lib
 from training import options as options_lib
-from training import progress as progress_lib
-from training import state as state_lib
 from training import task as task_lib
 from training import writer as writer_lib
 
@@ -37,7 +34,6 @@ from training import writer as writer_lib
 MAX_SKIPS = 20
 MAX_ROLLBACKS = 5
 MAX_FAILED_SAVES = 3
-_STATUS_SECONDS = 5.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -90,138 +86,125 @@ def run(
       checkpoints that cannot be written.
     rundir.RunDirectoryError: the run directory cannot be written.
   """
-  engine = _Engine(
-    task, make_batches, options, directory, mesh, rule, measured, frozen
+  reporter = reporting.Reporter(
+    options,
+    directory,
+    mesh,
+    task.train_flops(options.batch_size),
+    writers,
+    stream,
   )
-  writer = writer_lib.FanOut(writers if directory.primary else ())
-  stream = stream if directory.primary else None
-  return engine.run(tuple(evaluators), writer, stream)
+  saved = checkpoint.Checkpointer(directory.checkpoints, options.keep)
+  if frozen is not None:
+    frozen = sharding.place({"frozen": frozen}, mesh, rule)["frozen"]
+  initial = initial_lib.Initial(
+    task, options.seed, mesh, rule, measured or {}, frozen
+  )
+  batches = _Batches(make_batches)
+  engine = _Engine(
+    task, options, initial, batches, tuple(evaluators), saved, reporter
+  )
+  with contextlib.closing(reporter), contextlib.closing(batches):
+    return engine.run()
+
+
+class _Batches:
+  """The batches from any step on."""
+
+  def __init__(self, make_batches):
+    self._make, self._iterator = make_batches, None
+
+  def next(self, step: int):
+    """The batch after `step` steps; steps follow each other."""
+    if self._iterator is None:
+      self._iterator = iter(self._make(step))
+    try:
+      return next(self._iterator)
+    except StopIteration:
+      raise ValueError(
+        f"the batches ended at step {step}: make_batches has to go on without "
+        "an end"
+      ) from None
+
+  def close(self) -> None:
+    """Let the iterator go; the next batch may be any."""
+    close = getattr(self._iterator, "close", None)
+    if close is not None:
+      close()
+    self._iterator = None
 
 
 class _Engine:
   """The variables of the loop, and its parts as methods."""
 
   def __init__(
-    self, task, make_batches, options, directory, mesh, rule, measured, frozen
+    self, task, options, initial, batches, evaluators, saved, reporter
   ):
-    self.task, self.make_batches, self.options = task, make_batches, options
-    self.directory, self.mesh, self.rule = directory, mesh, rule
-    self.measured = {} if measured is None else measured
-    self.frozen = None
-    if frozen is not None:
-      self.frozen = sharding.place({"frozen": frozen}, mesh, rule)["frozen"]
-    self.init_key, self.key = jax.random.split(jax.random.key(options.seed))
-    self.clock = stopwatch.Stopwatch()
-    self.preemption = preemption.Preemption(mesh)
-    self.batches = self.compiled = None
-    # Metrics of settled steps since the last line; those of the newest step,
-    # which may still be computing.
-    self.pending: dict[str, metrics_lib.Mean] = {}
+    self.task, self.options, self.initial = task, options, initial
+    self.batches, self.evaluators = batches, evaluators
+    self.saved, self.reporter = saved, reporter
+    self.clock, self.progress = reporter.clock, reporter.progress
+    self.preemption = preemption.Preemption(initial.mesh)
+    _, self.key = initial_lib.keys(options.seed)
+    self.step = 0
+    self.compiled = None
+    # The newest step and its metrics, which may still be computing.
     self.newest: tuple[int, metrics_lib.Metrics] | None = None
-    self.window = (0, 0.0)  # step and busy seconds at the last line
-    self.status_time = 0.0
+    self.saved_step: int | None = None
     self.skips = self.failed_saves = 0
     self.interrupted = False
-    self.productive_at: dict[int, float] = {}
+    # By step: productive seconds when it was saved, returns to it.
+    self.productive: dict[int, float] = {}
     self.rollbacks: dict[int, int] = {}
     self.left_out: set[int] = set()
 
-  def run(self, evaluators, writer, stream) -> options_lib.Finished:
+  def run(self) -> options_lib.Finished:
     """Do everything, and leave a status behind however it ends."""
-    self.evaluators, self.writer = evaluators, writer
-    self.step = 0
-    self.progress = progress_lib.Progress(self.options.num_steps, stream)
-    with contextlib.ExitStack() as stack:
-      stack.callback(self.writer.close)
-      stack.callback(self.progress.close)
-      stack.enter_context(self.preemption)
-      try:
-        self.checkpointer = checkpoint.Checkpointer(
-          self.directory.checkpoints, self.options.keep
-        )
-        self.write_status("starting")
+    try:
+      with self.preemption:
+        self.status("starting")
         with self.progress.activity("starting"):
           self.begin()
         reason = self.train()
-        self.close_batches()
-        self.clock.switch("other")
-      except BaseException as error:
-        first = (str(error).splitlines() or [""])[0]
-        self.write_status("failed", f"{type(error).__name__}: {first}")
-        raise
+    except BaseException as error:
+      first = (str(error).splitlines() or [""])[0]
+      self.status("failed", f"{type(error).__name__}: {first}")
+      raise
+    self.clock.switch("other")
     done = reason == "completed"
-    self.write_status("completed" if done else "preempted", reason)
+    self.status("completed" if done else "preempted", reason)
     _LOG.info("%s at step %d", reason, self.step)
     seconds = self.clock.seconds()
     return options_lib.Finished(self.state, self.step, reason, seconds)
 
-  # The beginning.
-
-  def init(self, key, measured, frozen):
-    """`task.init`, with the frozen arrays that were given to the run."""
-    state = self.task.init(key, measured)
-    return state if frozen is None else state.replace(frozen=frozen)
-
   def begin(self) -> None:
-    """Restore or initialise: sets `state`, `step` and `pending`."""
-    arguments = (self.init_key, self.measured, self.frozen)
-    shapes = jax.eval_shape(self.init, *arguments)
-    restored = self.checkpointer.restore(
-      shapes, self.mesh, self.rule, self.frozen
-    )
+    """Restore or initialise."""
+    restored = self.initial.restore(self.saved)
+    self.newest = None
     if restored is None:
-      self.state = sharding.init(
-        self.init, self.mesh, *arguments, rule=self.rule
-      )
-      self.step, info = 0, {"metrics_bytes": 0}
+      self.state, self.step, note = self.initial.make(), 0, None
       table = trees.table(self.state.params)
       _LOG.info("starting with parameters\n%s", table)
-      self.writer.texts(0, {"parameters": f"```\n{table}\n```"})
+      self.reporter.text(0, "parameters", table)
     else:
       self.state, self.step = restored.state, restored.step
-      info = restored.info
+      self.saved_step, note = restored.step, restored.info
       _LOG.info("resuming at step %d", self.step)
-    self.newest = None
-    self.pending = {
-      name: metrics_lib.Mean(*pair)
-      for name, pair in info.get("pending", {}).items()
-    }
-    self.directory.rewind(self.step, info.get("metrics_bytes"))
-    self.progress.update(self.step)
-    self.window = (self.step, self.busy())
-
-  def compile(self, batch) -> None:
-    """Compile the training step for the shapes of a batch."""
-    where = jax.tree.map(lambda x: x.sharding, self.state)
-    step = jax.jit(
-      functools.partial(_guarded_step, self.task, self.options.on_nan),
-      donate_argnums=0,
-      out_shardings=(where, sharding.replicated(self.mesh)),
-    )
-    began = time.monotonic()
-    with (
-      self.clock.during("compile"),
-      self.progress.activity("compiling the training step", announce=True),
-    ):
-      self.compiled = step.lower(self.state, batch, self.key).compile()
-    _LOG.info("compiling took %.1f s", time.monotonic() - began)
-    self.window = (self.step, self.busy())
-
-  # The middle.
+    self.reporter.restart(self.step, note)
 
   def train(self) -> str:
     """Step to the end, or to a signal: the reason to stop."""
     self.clock.switch("productive")
-    self.evaluate(reuse=True)
+    self.evaluate(after_restart=True)
     while self.step < self.options.num_steps:
       try:
         if self.preemption.poll():
-          self.save(wait=True)
+          self.save(final=True)
           break
         self.advance()
         last = self.step == self.options.num_steps
         if last or self.step % self.options.checkpoint_every == 0:
-          self.save(wait=False)
+          self.save(final=last)
         self.evaluate()
       except (NonFiniteError, checkpoint.NonFiniteError) as error:
         if self.options.on_nan != "rollback":
@@ -234,25 +217,36 @@ class _Engine:
 
   def advance(self) -> None:
     """Dispatch one step, then look at the metrics of the one before."""
-    if self.batches is None:
-      self.batches = iter(self.make_batches(self.step))
     with self.clock.during("data_wait"):
-      try:
-        batch = next(self.batches)
-      except StopIteration:
-        raise ValueError(
-          f"the batches ended at step {self.step} of {self.options.num_steps}: "
-          "make_batches has to go on without an end"
-        ) from None
+      batch = self.batches.next(self.step)
     if self.compiled is None:
       self.compile(batch)
     if self.step + 1 in self.left_out:
-      self.state, metrics = _leave_out(self.state), {}
+      self.state, metrics = guarded.leave_out(self.state), {}
     else:
       self.state, metrics = self.compiled(self.state, batch, self.key)
     self.step += 1
     before, self.newest = self.newest, (self.step, metrics)
     self.settle(before)
+
+  def compile(self, batch) -> None:
+    """Compile the training step for the shapes of a batch."""
+    skip = self.options.on_nan == "skip"
+    where = jax.tree.map(lambda x: x.sharding, self.state)
+    step = jax.jit(
+      functools.partial(guarded.train_step, self.task, skip),
+      donate_argnums=0,
+      out_shardings=(where, sharding.replicated(self.initial.mesh)),
+    )
+    before = self.clock.seconds()["compile"]
+    with (
+      self.clock.during("compile"),
+      self.progress.activity("compiling the training step", announce=True),
+    ):
+      self.compiled = step.lower(self.state, batch, self.key).compile()
+    seconds = self.clock.seconds()["compile"] - before
+    _LOG.info("compiling the training step took %.1f s", seconds)
+    self.reporter.start_window(self.step)
 
   def drain(self) -> None:
     """Wait for the newest step and settle it."""
@@ -260,19 +254,15 @@ class _Engine:
     self.settle(newest)
 
   def settle(self, item: tuple[int, metrics_lib.Metrics] | None) -> None:
-    """Fetch the metrics of a step: check, collect, write a line if due."""
+    """Fetch the metrics of a step, check and report them."""
     if item is None:
       return
     step, metrics = item
     metrics = metrics_lib.to_host(metrics)
     self.check(step, metrics)
-    self.pending = metrics_lib.merge([self.pending, metrics])
-    shown = metrics_lib.values(metrics).get(self.options.main_metric)
-    self.progress.update(step, shown)
-    if step % self.options.log_every == 0 or step == self.options.num_steps:
-      self.write_metrics(step)
-    elif time.monotonic() - self.status_time > _STATUS_SECONDS:
-      self.write_status("running")
+    self.reporter.step(step, metrics)
+    if self.reporter.status_is_old():
+      self.status("running")
 
   def check(self, step: int, metrics: metrics_lib.Metrics) -> None:
     """Raise if a step was not finite; warn if it was left out."""
@@ -280,7 +270,7 @@ class _Engine:
     if bad:
       raise NonFiniteError(
         f"{', '.join(bad[:4])} not finite at step {step}; the last good "
-        f"checkpoint is {self.checkpointer.last_saved}",
+        f"checkpoint is {self.saved.last_saved}",
         step,
       )
     skipped = metrics.get("train/skipped")
@@ -294,37 +284,31 @@ class _Engine:
         f"{self.skips} steps in a row were not finite, up to step {step}", step
       )
 
-  def save(self, wait: bool) -> None:
-    """Save a checkpoint of this step, unless there is one."""
+  def save(self, final: bool) -> None:
+    """Begin to save this step, unless it is saved; wait if it is `final`."""
     self.drain()
-    if self.productive_at.get(self.step) is not None:
+    if self.saved_step == self.step:
       return
-    info = {
-      "pending": {
-        name: [mean.total, mean.count] for name, mean in self.pending.items()
-      },
-      "metrics_bytes": self.directory.metrics_size(),
-    }
     self.wait_for_save()
     with (
       self.clock.during("checkpoint"),
       self.progress.activity("saving a checkpoint"),
     ):
       try:
-        self.checkpointer.save(self.state, info)
-        self.productive_at[self.step] = self.clock.seconds()["productive"]
+        self.saved.save(self.state, self.reporter.note())
+        self.saved_step = self.step
       except checkpoint.NonFiniteError:
         raise
       except checkpoint.CheckpointError as error:
-        self.save_failed(error, final=wait)
-    if wait:
-      self.wait_for_save(final=True)
+        self.save_failed(error, final)
+    self.productive[self.step] = self.clock.seconds()["productive"]
+    self.status("running")
 
   def wait_for_save(self, final: bool = False) -> None:
     """Wait for the save in flight, and count failures."""
     with self.clock.during("checkpoint"):
       try:
-        if self.checkpointer.wait() is not None:
+        if self.saved.wait() is not None:
           self.failed_saves = 0
       except checkpoint.CheckpointError as error:
         self.save_failed(error, final)
@@ -336,11 +320,10 @@ class _Engine:
       raise error
     _LOG.error("%s. Going on; the next save is tried as usual", error)
 
-  def evaluate(self, reuse: bool = False) -> None:
-    """Run the evaluators that are due.
+  def evaluate(self, after_restart: bool = False) -> None:
+    """Run the evaluators that are due at this step.
 
-    Args:
-      reuse: take what eval.json has for this step, after a restart.
+    After a restart those that were done are not run again.
     """
     last = self.step == self.options.num_steps
     due = [
@@ -351,10 +334,10 @@ class _Engine:
     if not due or self.step == 0:
       return
     self.drain()
-    known = self.directory.evaluation(self.step) if reuse else {}
+    known = self.reporter.known(self.step) if after_restart else {}
     for evaluator in due:
       if evaluator.name in known:
-        self.directory.append(self.step, known[evaluator.name])
+        self.reporter.repeat(self.step, known[evaluator.name])
       elif not self.interrupted:
         self.run_evaluator(evaluator)
 
@@ -370,15 +353,8 @@ class _Engine:
     except preemption.Interrupted:
       self.interrupted = True
       return
-    scalars = {name: float(x) for name, x in result.scalars.items()}
-    for name, image in result.images.items():
-      self.directory.save_image(self.step, name, image)
-    self.directory.append(self.step, scalars)
-    # Last: it marks the evaluator as done.
-    self.directory.save_evaluation(self.step, evaluator.name, scalars)
-    self.writer.scalars(self.step, scalars)
-    self.writer.images(self.step, result.images)
-    self.writer.texts(self.step, getattr(result, "texts", {}))
+    with self.clock.during("evaluation"):
+      self.reporter.evaluation(self.step, evaluator.name, result)
 
   def roll_back(self, error: Exception) -> None:
     """Return to the last checkpoint, to leave out the updates that led here.
@@ -387,7 +363,7 @@ class _Engine:
     """
     bad = getattr(error, "step", self.step)
     _LOG.warning("%s; rolling back", error)
-    self.close_batches()
+    self.batches.close()
     self.wait_for_save()
     with self.clock.during("lost"), self.progress.activity("rolling back"):
       self.begin()
@@ -401,84 +377,15 @@ class _Engine:
     first = max(self.step, bad - 2 ** (count - 1)) + 1
     self.left_out |= set(range(first, bad + 1))
     productive = self.clock.seconds()["productive"]
-    self.clock.lose(productive - self.productive_at.get(self.step, 0.0))
+    self.clock.lose(productive - self.productive.get(self.step, 0.0))
+    self.reporter.start_window(self.step)
     _LOG.warning(
-      "back at step %d; leaving out the updates of %s",
+      "back at step %d; leaving out the updates of steps %s",
       self.step,
       sorted(self.left_out),
     )
+    self.evaluate(after_restart=True)
 
-  # What others see.
-
-  def write_metrics(self, step: int) -> None:
-    """Write the line of a step and begin to collect anew."""
-    values = metrics_lib.values(self.pending) | self.rates(step)
-    self.pending = {}
-    self.directory.append(step, values)
-    self.writer.scalars(step, values)
-    self.write_status("running")
-
-  def rates(self, step: int) -> dict[str, float]:
-    """Speed since the last line, evaluations and checkpoints left out."""
-    before, busy = self.window
-    self.window = (step, self.busy())
-    steps, seconds = step - before, self.window[1] - busy
-    if steps <= 0 or seconds <= 0:
-      return {}
-    rate = steps / seconds
-    rates = {
-      "perf/step_s": 1.0 / rate,
-      "perf/examples_per_s": rate * self.options.batch_size,
-    }
-    peak = hardware.peak_flops(self.mesh.devices.flat[0])
-    if peak is not None:
-      flops = self.task.train_flops(self.options.batch_size)
-      rates["perf/mfu"] = rate * flops / (peak * self.mesh.size)
-    return rates
-
-  def busy(self) -> float:
-    """Seconds spent on steps and on waiting for their batches."""
-    seconds = self.clock.seconds()
-    return seconds["productive"] + seconds["data_wait"]
-
-  def write_status(self, state: str, exit_reason: str | None = None) -> None:
+  def status(self, state: str, exit_reason: str | None = None) -> None:
     """Replace status.json."""
-    self.status_time = time.monotonic()
-    self.directory.write_status(
-      state=state,
-      step=self.step,
-      total=self.options.num_steps,
-      eta_s=self.progress.eta() if exit_reason is None else None,
-      last_checkpoint=self.checkpointer.last_saved,
-      exit_reason=exit_reason,
-      seconds=self.clock.seconds(),
-    )
-
-  def close_batches(self) -> None:
-    """Let the iterator of batches go."""
-    close = getattr(self.batches, "close", None)
-    if close is not None:
-      close()
-    self.batches = None
-
-
-def _guarded_step(task, on_nan, state, batch, key):
-  """`task.train_step`; leaves a non-finite update out if asked to."""
-  new, metrics = task.train_step(state, batch, key)
-  new = new.replace(frozen=state.frozen)
-  if on_nan != "skip":
-    return new, metrics
-  moved, still = new.replace(frozen={}), state.replace(frozen={})
-  good = metrics_lib.all_finite(metrics) & metrics_lib.tree_all_finite(moved)
-  kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), moved, still)
-  new = kept.replace(step=new.step, frozen=state.frozen)
-  metrics = {name: metrics_lib.as_mean(x) for name, x in metrics.items()}
-  metrics = jax.tree.map(lambda x: jnp.where(good, x, 0.0), metrics)
-  skipped = metrics_lib.Mean(1.0 - good.astype(jnp.float32), 1.0)
-  return new, metrics | {"train/skipped": skipped}
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _leave_out(state: state_lib.State) -> state_lib.State:
-  """Count a step without its update."""
-  return state.replace(step=state.step + 1)
+    self.reporter.status(state, self.step, self.saved.last_saved, exit_reason)
