@@ -19,7 +19,8 @@ from pathlib import Path
 
 import jax
 
-from launch import errors, flags, rundir, setup
+from launch import errors, flags, setup
+from training import environment
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 TPU_LOCK = Path("/tmp/libtpu_lockfile")
@@ -119,7 +120,7 @@ def packages(needed=NEEDED, for_data=FOR_DATA) -> Iterator[Finding]:
 
 def versions() -> Iterator[Finding]:
   """Lists the versions that decide what a run computes."""
-  found = rundir.versions()
+  found = environment.versions()
   yield Finding(OK, ", ".join(f"{n} {v}" for n, v in found.items()))
 
 

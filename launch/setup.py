@@ -4,7 +4,6 @@ import importlib.util
 import logging
 import os
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -157,11 +156,10 @@ def tensorflow_available() -> bool:
   return importlib.util.find_spec("tensorflow") is not None
 
 
-def log_to(workdir: Path | None = None, quiet: bool = False) -> None:
-  """Sends the log to the terminal, and to `workdir/log.txt` if given.
+def log_to_terminal(quiet: bool = False) -> None:
+  """Sends the log of process 0 to stderr; `quiet` shows warnings only.
 
-  Process 0 writes to the terminal and log.txt, process i to log-i.txt, so that
-  a host that fails can be read.
+  The run directory's log.txt hears of everything, see `training.rundir`.
   """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   root = logging.getLogger()
@@ -171,20 +169,8 @@ def log_to(workdir: Path | None = None, quiet: bool = False) -> None:
   root.setLevel(logging.INFO)
   for noisy in ("absl", "jax", "orbax", "etils", "matplotlib", "tensorflow"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
-  index = jax.process_index() if workdir else 0
-  if index == 0:
+  if jax.process_index() == 0:
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     terminal.setLevel(logging.WARNING if quiet else logging.INFO)
     root.addHandler(terminal)
-  if workdir is None:
-    return
-  name = f"log-{index}.txt" if index else "log.txt"
-  workdir.mkdir(parents=True, exist_ok=True)
-  file = logging.FileHandler(workdir / name, encoding="utf-8")
-  formatter = logging.Formatter(
-    "%(asctime)sZ %(levelname).1s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-  )
-  formatter.converter = time.gmtime
-  file.setFormatter(formatter)
-  root.addHandler(file)

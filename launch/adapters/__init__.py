@@ -1,0 +1,1 @@
+"""One module a task: from a config's plain values to the model's objects."""

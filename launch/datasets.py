@@ -1,0 +1,120 @@
+"""From a config's `data` section to sources and batches.
+
+`data.source` decides the pipeline too: `tfds` and `folder` decode and encode in
+TensorFlow, `arrays` does everything in NumPy and needs no TensorFlow.
+"""
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from data import arrays, device
+from data import source as source_lib
+from launch import errors, flags, setup, tasks
+from training import sharding
+
+SOURCES = ("tfds", "folder", "arrays")
+
+
+def open_source(
+  config: ml_collections.ConfigDict, split: str
+) -> source_lib.Source:
+  """Opens a split of the config's dataset, preparing it if that is possible.
+
+  Raises:
+    CommandError: an unknown kind of source, or TensorFlow is missing.
+    DataError: the dataset is absent; the message says how to get it.
+  """
+  data = config.data
+  if data.source not in SOURCES:
+    raise errors.CommandError(
+      f"no data.source {data.source!r}"
+      f"{flags.did_you_mean(data.source, SOURCES)}"
+    )
+  if data.source == "arrays":
+    return arrays.Arrays.from_npz(data.dir, split)
+  if not setup.tensorflow_available():
+    raise errors.CommandError(
+      f"data.source={data.source} needs TensorFlow, which is not installed: "
+      "install it, or give an .npz file with data.source=arrays",
+      "python -m launch.doctor",
+    )
+  return importlib.import_module(f"data.{data.source}").from_config(data, split)
+
+
+def train_batches(
+  config: ml_collections.ConfigDict,
+  adapter: tasks.Adapter,
+  measured: tasks.Measured,
+  source: source_lib.Source,
+  mesh: Mesh,
+  start_step: int,
+) -> Iterator[dict[str, jax.Array]]:
+  """Yields global training batches from a step on, without an end."""
+  sharding.check_batch(mesh, config.train.batch_size)
+  host = _pipeline(config).train_batches(
+    source,
+    _encode(config, adapter, measured, "train"),
+    batch_size=config.train.batch_size,
+    seed=config.seed,
+    start_step=start_step,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    rows_per_example=adapter.rows_per_example(config),
+  )
+  return device.prefetch(host, sharding.batch_sharding(mesh))
+
+
+def eval_batches(
+  config: ml_collections.ConfigDict,
+  adapter: tasks.Adapter,
+  measured: tasks.Measured,
+  source: source_lib.Source,
+  mesh: Mesh,
+  limit: int | None = None,
+) -> Iterator[dict[str, jax.Array]]:
+  """Yields global batches of one pass; `limit` takes a fixed part of it."""
+  sharding.check_batch(mesh, config.eval.batch_size)
+  host = _pipeline(config).eval_batches(
+    source,
+    _encode(config, adapter, measured, "eval"),
+    batch_size=config.eval.batch_size,
+    limit=limit,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  return device.prefetch(device.in_step(host), sharding.batch_sharding(mesh))
+
+
+def host_batches(
+  config: ml_collections.ConfigDict,
+  adapter: tasks.Adapter,
+  measured: tasks.Measured,
+  source: source_lib.Source,
+  use: str,
+  limit: int | None = None,
+) -> Iterable[Mapping[str, np.ndarray]]:
+  """Yields one pass of host batches on this process alone, with `mask`."""
+  return _pipeline(config).eval_batches(
+    source,
+    _encode(config, adapter, measured, use),
+    batch_size=config.eval.batch_size,
+    limit=limit,
+  )
+
+
+def _pipeline(config) -> Any:
+  if config.data.source == "arrays":
+    return arrays
+  return importlib.import_module("data.pipeline")
+
+
+def _encode(config, adapter, measured, use):
+  if config.data.source == "arrays":
+    return adapter.make_array_encode(config, measured, use)
+  return adapter.make_encode(config, measured, use)

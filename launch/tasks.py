@@ -1,0 +1,111 @@
+"""The registry: which adapter makes which task. The only one there is.
+
+A new task is a module in launch/adapters with the functions of `Adapter`, and
+a line here. Adapters are imported when they are asked for, so that one model
+never needs the packages of another.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import jax
+import ml_collections
+import numpy as np
+
+from launch import errors, flags
+from training import state as state_lib
+from training import task as task_lib
+
+ADAPTERS = {
+  "dctransformer": "launch.adapters.dctransformer",
+}
+
+# What an encode function is for: random rows to train on; every row of every
+# example; one row an example with all that `measure` reads; the picture that
+# the task would reproduce (uint8 [1, h, w, 3] and its size [1, 2]).
+USES = ("train", "eval", "measure", "image")
+
+Measured = Mapping[str, np.ndarray]
+# (state, global indices int32 [n]) -> n samples; sample i depends on i alone.
+Sampler = Callable[[state_lib.State, np.ndarray], task_lib.Samples]
+
+
+class Adapter(Protocol):
+  """What a module in launch/adapters offers. The last three are optional.
+
+  Attributes:
+    LIKELIHOOD: by name, the sums of `eval_step` that add up to a total cost;
+      the first is the headline.
+  """
+
+  LIKELIHOOD: Mapping[str, tuple[str, ...]]
+
+  def make_task(
+    self, config: ml_collections.ConfigDict, measured: Measured
+  ) -> task_lib.Task:
+    """Makes the task."""
+    ...
+
+  def make_encode(
+    self, config: ml_collections.ConfigDict, measured: Measured, use: str
+  ) -> Callable:
+    """Makes `encode(record, seed)` of TensorFlow for one of USES."""
+    ...
+
+  def make_array_encode(
+    self, config: ml_collections.ConfigDict, measured: Measured, use: str
+  ) -> Callable:
+    """Makes the same of NumPy."""
+    ...
+
+  def rows_per_example(self, config: ml_collections.ConfigDict) -> int:
+    """Returns the rows that each example gives in training."""
+    ...
+
+  def measure(
+    self, config: ml_collections.ConfigDict, batches: Iterable[Mapping]
+  ) -> Measured:
+    """Measures what has to be known of the data before the first step."""
+    ...
+
+  def assumed(self, config: ml_collections.ConfigDict) -> Measured:
+    """Returns what `measure` might, where there is no data: for dry runs."""
+    ...
+
+  def make_sampler(
+    self,
+    config: ml_collections.ConfigDict,
+    task: task_lib.Task,
+    measured: Measured,
+    key: jax.Array,
+  ) -> Sampler:
+    """Makes the sampler of the pictures that a run shows of itself."""
+    ...
+
+
+def get(name: str) -> Adapter:
+  """Imports the adapter of a task.
+
+  Raises:
+    CommandError: there is no such task.
+  """
+  if name not in ADAPTERS:
+    raise errors.CommandError(
+      f"no task {name!r}{flags.did_you_mean(name, list(ADAPTERS))}"
+    )
+  return importlib.import_module(ADAPTERS[name])
+
+
+def offers(adapter: Adapter, function: str) -> bool:
+  """Says whether an adapter has an optional function."""
+  return getattr(adapter, function, None) is not None
+
+
+def measured_or_assumed(
+  adapter: Adapter, config: ml_collections.ConfigDict
+) -> dict[str, Any]:
+  """Returns stand-ins for what would be measured; {} where nothing is."""
+  if not offers(adapter, "measure"):
+    return {}
+  return dict(adapter.assumed(config))

@@ -1,0 +1,230 @@
+"""Trains a model, or goes on training it.
+
+    python -m launch.train --config=configs/dct_scenes.py --workdir=runs/scenes
+    python -m launch.train --config=configs/dct_imagenet.py --dry_run
+
+The same command resumes a run from its newest good checkpoint, bit for bit.
+Fields are overridden with --config.SECTION.FIELD=VALUE. Ends with 0 when the
+run is complete and with 75 when a signal stopped it, with a checkpoint saved:
+then the same command goes on.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import jax
+import ml_collections
+
+from data import source as source_lib
+from launch import (
+  datasets,
+  dry_run,
+  errors,
+  evaluators,
+  flags,
+  runs,
+  setup,
+  tasks,
+)
+from training import (
+  checkpoint,
+  environment,
+  loop,
+  options,
+  rundir,
+  sharding,
+  tensorboard,
+)
+from training import task as task_lib
+
+# EX_TEMPFAIL of sysexits.h: "try again later".
+EXIT_RESUMABLE = 75
+
+_logger = logging.getLogger(__name__)
+
+
+@errors.command
+def main(argv: list[str]) -> int:
+  """Runs the command."""
+  parser = flags.Parser(__doc__, "launch.train", config="required")
+  parser.add_argument("--workdir", type=Path, help="directory of the run")
+  parser.add_argument(
+    "--dry_run", action="store_true", help="describe the run and stop"
+  )
+  parser.add_argument(
+    "--accept_changes",
+    action="store_true",
+    help="go on although the config differs from the one the run began with",
+  )
+  args = parser.parse_arguments(argv)
+  if args.dry_run:
+    setup.compile_cache()
+    print(dry_run.report(args.config))
+    return 0
+  if args.workdir is None:
+    parser.error("--workdir=DIR is missing (or --dry_run)")
+  setup.start(args.config.platform)
+  setup.log_to_terminal()
+  finished = train(
+    args.config,
+    args.workdir,
+    accept_changes=args.accept_changes,
+    stream=sys.stderr,
+  )
+  if finished.reason == "completed":
+    print(f"finished at step {finished.step}: {args.workdir}")
+    return 0
+  print(
+    f"{finished.reason}: saved at step {finished.step}, the same command "
+    f"goes on: {args.workdir}"
+  )
+  return EXIT_RESUMABLE
+
+
+def train(
+  config: ml_collections.ConfigDict,
+  workdir: Path,
+  *,
+  accept_changes: bool = False,
+  stream: TextIO | None = None,
+) -> options.Finished:
+  """Trains from the newest good checkpoint, or from the start, to the end.
+
+  Args:
+    config: locked; the same at every start of a run, up to what
+      `runs.MAY_CHANGE` lists.
+    workdir: directory of the run, shared by all hosts.
+    accept_changes: go on with any other config whose state has the same shape.
+    stream: shows progress there; None is silent.
+  Raises:
+    ValueError: the config, the data or the run directory is at fault.
+  """
+  # Everything that can fail does so before anything is written.
+  adapter = tasks.get(config.task)
+  adapter.make_task(config, tasks.measured_or_assumed(adapter, config))
+  run_options = _options(config)
+  mesh = sharding.make_mesh(config.mesh.to_dict())
+  sharding.check_batch(mesh, config.train.batch_size)
+  source = datasets.open_source(config, config.data.split)
+  eval_source = None
+  if config.eval.every:
+    sharding.check_batch(mesh, config.eval.batch_size)
+    eval_source = datasets.open_source(config, config.data.eval_split)
+  directory = _open_directory(config, workdir, accept_changes)
+  try:
+    measured = _measured(config, adapter, source, workdir)
+    task = adapter.make_task(config, measured)
+    writer = tensorboard.make(workdir / "tensorboard")
+    return loop.run(
+      task,
+      lambda step: datasets.train_batches(
+        config, adapter, measured, source, mesh, step
+      ),
+      run_options,
+      directory,
+      mesh,
+      measured=measured,
+      evaluators=_evaluators(
+        config, adapter, task, measured, mesh, eval_source
+      ),
+      writers=() if writer is None else (writer,),
+      stream=stream,
+    )
+  finally:
+    directory.close()
+
+
+def _open_directory(
+  config: ml_collections.ConfigDict, workdir: Path, accept_changes: bool
+) -> rundir.RunDirectory:
+  """Opens the run directory; one without a checkpoint is begun anew."""
+  directory = rundir.RunDirectory(workdir)
+  begun = bool(checkpoint.steps(directory.checkpoints))
+  may_change = runs.MAY_CHANGE
+  if accept_changes or not begun:
+    # Whole sections and single fields.
+    may_change = [
+      f"{name}." if isinstance(value, ml_collections.ConfigDict) else name
+      for name, value in config.items()
+    ]
+  primary = jax.process_index() == 0
+  opened = rundir.RunDirectory.open(
+    workdir,
+    config.to_dict(),
+    environment=environment.describe(seed=config.seed),
+    may_change=may_change,
+    primary=primary,
+  )
+  if primary and not begun:
+    (workdir / runs.MEASURED).unlink(missing_ok=True)
+  return opened
+
+
+def _measured(
+  config: ml_collections.ConfigDict,
+  adapter: tasks.Adapter,
+  source: source_lib.Source,
+  workdir: Path,
+) -> tasks.Measured:
+  """Measures the training split once a run."""
+  if not tasks.offers(adapter, "measure"):
+    return {}
+
+  def compute():
+    limit = min(config.data.num_measured, len(source))
+    _logger.info("measuring %d examples of %s", limit, source.name)
+    batches = datasets.host_batches(
+      config, adapter, {}, source, "measure", limit
+    )
+    return adapter.measure(config, batches)
+
+  return runs.measure(workdir, compute)
+
+
+def _options(config: ml_collections.ConfigDict) -> options.Options:
+  return options.Options(
+    num_steps=config.train.num_steps,
+    batch_size=config.train.batch_size,
+    log_every=config.train.log_every,
+    checkpoint_every=config.train.checkpoint_every,
+    keep=config.train.keep,
+    on_nan=config.train.on_nan,
+    seed=config.seed,
+  )
+
+
+def _evaluators(
+  config, adapter, task: task_lib.Task, measured, mesh, eval_source
+):
+  """Makes the evaluators that the config schedules."""
+  key = jax.random.key(config.seed)
+  limit = config.eval.num_examples
+  made = []
+  if eval_source is not None:
+    made.append(
+      evaluators.Likelihood(
+        task,
+        adapter.LIKELIHOOD,
+        lambda: datasets.eval_batches(
+          config, adapter, measured, eval_source, mesh, limit
+        ),
+        key,
+        config.eval.every,
+      )
+    )
+  if config.sample.every and tasks.offers(adapter, "make_sampler"):
+    made.append(
+      evaluators.Pictures(
+        adapter.make_sampler(config, task, measured, key),
+        config.sample.num,
+        config.sample.batch,
+        config.sample.every,
+      )
+    )
+  return made
+
+
+if __name__ == "__main__":
+  sys.exit(main())
