@@ -44,12 +44,28 @@ class ScenesConfig(tfds.core.BuilderConfig):
 
   def __post_init__(self):
     default = type(self)
+    if not 32 <= self.side <= 1024:
+      raise ValueError(f"side {self.side} must be in 32..1024")
     sizes = (self.num_train, self.num_held_out, self.seed)
     name = str(self.side)
     if sizes != (default.num_train, default.num_held_out, default.seed):
       name += "-{}-{}-{}".format(*sizes)
     self.name = name
     self.description = f"{self.side} x {self.side} pixels"
+
+
+def parse(name: str) -> ScenesConfig:
+  """Return the config of a name: `96`, or `96-40-8-0` with all its numbers.
+
+  Raises ValueError for anything else.
+  """
+  fields = ("side", "num_train", "num_held_out", "seed")
+  parts = (name or "64").split("-")
+  if len(parts) not in (1, len(fields)) or not all(map(str.isdigit, parts)):
+    raise ValueError(
+      f"config {name!r} must be SIDE or SIDE-NUM_TRAIN-NUM_HELD_OUT-SEED"
+    )
+  return ScenesConfig(**dict(zip(fields, map(int, parts))))
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):

@@ -1,0 +1,227 @@
+"""Any TFDS dataset as a source: prepared on disk, read by index.
+
+Datasets prepared as array_record are read as they are; for those that exist as
+TFRecord an index is made (`data/tfrecord.py`). Nothing is downloaded here:
+`python -m data.prepare` does that.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow.core.example import example_pb2
+
+from data import source, tfrecord
+
+_log = logging.getLogger(__name__)
+
+
+class Tfds:
+  """A split of a TFDS dataset; a `source.Source`.
+
+  Args:
+    name: with its config, for example `lsun/bedroom`. `scenes/SIDE` is
+      rendered on first use.
+    split: in TFDS's notation, for example `train` or `train[:1%]`.
+    data_dir: where prepared datasets are; TFDS's own default where empty.
+
+  The feature `image` must be an image; `label`, `segmentation`, `depth` and
+  `objects/bbox` are used where they exist. Raises DataError where the dataset
+  is absent, with what to download and the command to run.
+  """
+
+  def __init__(self, name: str, split: str, data_dir: str = ""):
+    builder = make_builder(name, data_dir)
+    if not builder.is_prepared():
+      if not name.startswith("scenes"):
+        raise source.DataError(_how_to_prepare(builder, name, data_dir))
+      prepare(name, data_dir)
+      builder = make_builder(name, data_dir)
+    info = builder.info
+    self.name = f"{name} {split}"
+    self._features = dict(info.features.items())
+    if not isinstance(self._features.get("image"), tfds.features.Image):
+      raise source.DataError(
+        f"{name} has no feature `image`; it has {sorted(self._features)}"
+      )
+    spans = _spans(builder, name, split)
+    formats = tfds.core.FileFormat
+    if info.file_format == formats.ARRAY_RECORD:
+      self._records = builder.as_data_source(split=split).data_source
+    elif info.file_format == formats.TFRECORD:
+      index_dir = os.path.join(builder.data_dir, ".tessera")
+      self._records = tfrecord.Records(spans, index_dir)
+    else:
+      raise source.DataError(
+        f"{builder.data_dir} is {info.file_format}; remove it and prepare it "
+        "again with `python -m data.prepare`"
+      )
+    self.class_names = _class_names(self._features.get("label"))
+    self.num_classes = len(self.class_names)
+    self.fields = _fields(self._features)
+    described = (info.full_name, [(os.path.basename(p), *s) for p, *s in spans])
+    digest = hashlib.sha256(repr(described).encode())
+    self.fingerprint = digest.hexdigest()[:16]
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
+    indices = [int(index) for index in indices]
+    try:
+      found = self._records.__getitems__(indices)
+    except (OSError, ValueError, RuntimeError, IndexError):
+      found = [self._read_one(index) for index in indices]
+    return [self._record(i, data) for i, data in zip(indices, found)]
+
+  def _read_one(self, index):
+    try:
+      return self._records.__getitems__([index])[0]
+    except (OSError, ValueError, RuntimeError, IndexError):
+      return b""
+
+  def _record(self, index, data):
+    example = example_pb2.Example()
+    with contextlib.suppress(Exception):  # protobuf's own kind of error
+      example.ParseFromString(data)
+    feature = example.features.feature
+    label = feature["label"].int64_list.value
+    record = {
+      "image": _first(feature["image"]),
+      "label": int(label[0]) if label and self.num_classes else 0,
+      "name": f"{self.name}[{index}]",
+    }
+    for name in self.fields:
+      if name == "boxes":
+        boxes = np.array(feature["objects/bbox"].float_list.value, np.float32)
+        record[name] = boxes.reshape(-1, 4)
+      elif name == "box_labels":
+        labels = feature["objects/label"].int64_list.value
+        record[name] = np.array(labels, np.int32)
+      else:
+        record[name] = _first(feature[name])
+    return record
+
+
+def make_builder(
+  name: str, data_dir: str = "", **options: Any
+) -> tfds.core.DatasetBuilder:
+  """Return the TFDS builder of a name, ours included.
+
+  Raises DataError for a name or config that does not exist.
+  """
+  dataset, _, config = name.partition("/")
+  options["data_dir"] = os.path.expanduser(data_dir) or None
+  try:
+    if dataset == "scenes":
+      from data.scenes import builder as scenes
+
+      return scenes.Scenes(config=scenes.parse(config), **options)
+    if dataset == "ffhq":
+      from data.ffhq import builder as ffhq
+
+      return ffhq.Ffhq(**options)
+    return tfds.builder(name, **options)
+  except tfds.core.DatasetNotFoundError as error:
+    raise source.DataError(
+      f"TFDS knows no dataset {name!r}, and none is prepared in "
+      f"{_place(data_dir)}"
+    ) from error
+  except (ValueError, ImportError) as error:
+    reason = " ".join(str(error).split())
+    raise source.DataError(f"TFDS dataset {name!r}: {reason[:300]}") from error
+
+
+def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> None:
+  """Prepare a dataset as array_record, once, however many ask for it.
+
+  Raises DataError with the reason where that fails.
+  """
+  builder = make_builder(
+    name, data_dir, file_format=tfds.core.FileFormat.ARRAY_RECORD
+  )
+  folder = pathlib.Path(builder.data_dir).parent
+  folder.mkdir(parents=True, exist_ok=True)
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
+  config = tfds.download.DownloadConfig(
+    manual_dir=os.path.expanduser(manual_dir) or None
+  )
+  with open(folder / ".lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if builder.is_prepared():
+      return
+    _log.info("preparing %s in %s (once)", name, builder.data_dir)
+    try:
+      with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare(download_config=config)
+    except (AssertionError, OSError, ValueError, RuntimeError) as error:
+      reason = " ".join(str(error).split())
+      raise source.DataError(f"cannot prepare {name}: {reason}") from error
+
+
+def _how_to_prepare(builder, name, data_dir):
+  """One message: what is missing, what to download, what to run."""
+  by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+  command = f"python -m data.prepare {name}"
+  if data_dir:
+    command += f" --data_dir={data_dir}"
+  missing = f"the TFDS dataset {name} is not in {_place(data_dir)}"
+  if not by_hand:
+    return f"{missing}; download and prepare it with `{command}`"
+  return (
+    f"{missing}. First download it by hand into a folder DIR: {by_hand} "
+    f"Then run `{command} --manual_dir=DIR`"
+  )
+
+
+def _place(data_dir):
+  return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+
+
+def _spans(builder, name, split):
+  """(path, first record, one past the last) of every file of a split."""
+  try:
+    files = builder.info.splits[split].file_instructions
+  except (ValueError, KeyError, AssertionError) as error:
+    raise source.DataError(
+      f"{name} has no split {split!r}; it has {sorted(builder.info.splits)}"
+    ) from error
+  return [(f.filename, f.skip, f.skip + f.examples_in_shard) for f in files]
+
+
+def _class_names(feature):
+  if not isinstance(feature, tfds.features.ClassLabel):
+    return ()
+  if feature.names:
+    return tuple(feature.names)
+  return tuple(str(i) for i in range(feature.num_classes))
+
+
+def _fields(features):
+  """Which of source.FIELDS a dataset has."""
+  fields = [
+    name
+    for name in ("segmentation", "depth")
+    if isinstance(features.get(name), tfds.features.Image)
+  ]
+  objects = getattr(features.get("objects"), "feature", None)
+  if isinstance(objects, tfds.features.FeaturesDict):
+    held = dict(objects.items())
+    if "bbox" in held:
+      fields.append("boxes")
+    if "bbox" in held and "label" in held:
+      fields.append("box_labels")
+  return tuple(fields)
+
+
+def _first(feature):
+  values = feature.bytes_list.value
+  return values[0] if values else b""
