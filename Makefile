@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 # Processes the tests run in; each needs about 2 GB of memory.
 WORKERS ?= 2
+# For `make install`: cuda or tpu.
+EXTRA ?=
+# Passed on to the command or to pytest.
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -20,7 +23,7 @@ help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' Makefile | \
 	  awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-install: $(VENV)/runtime.stamp  ## Make $(VENV) with the pinned dependencies.
+install: $(VENV)/runtime.stamp $(EXTRA:%=$(VENV)/extra-%.stamp)  ## Make $(VENV) with the pinned dependencies (EXTRA=cuda or tpu).
 
 install-dev: $(VENV)/dev.stamp  ## The same with the tools of the tests.
 
@@ -75,6 +78,11 @@ $(VENV)/runtime.stamp: $(VENV)/python.stamp requirements.txt \
 	$(PIP) install -q --require-hashes -r requirements-build.txt
 	$(PIP) install -q --require-hashes --no-build-isolation -r requirements.txt
 	$(PIP) install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+# Versions that the lock holds are kept: the extra adds accelerators to them.
+$(VENV)/extra-%.stamp: $(VENV)/runtime.stamp
+	$(PIP) install -q --no-build-isolation -e '.[$*]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/runtime.stamp requirements-dev.txt

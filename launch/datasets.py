@@ -44,7 +44,9 @@ def open_source(
       "install it, or give an .npz file with data.source=arrays",
       "python -m launch.doctor",
     )
-  return importlib.import_module(f"data.{data.source}").from_config(data, split)
+  if data.source == "folder":
+    return importlib.import_module("data.folder").Folder(data.dir, split)
+  return importlib.import_module("data.tfds").Tfds(data.name, split, data.dir)
 
 
 def train_batches(

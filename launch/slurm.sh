@@ -24,8 +24,8 @@ set -euo pipefail
 resumable=75
 
 cd "${SLURM_SUBMIT_DIR:-.}"
-# SLURM tells the batch script of the end too; the steps save, it waits.
-trap '' TERM
+# SLURM may tell this script of the end too: the steps save, it waits for them.
+trap : TERM
 
 code=0
 srun --kill-on-bad-exit=1 .venv/bin/python -m launch.train \

@@ -103,10 +103,9 @@ create() {
 # Copies the committed code to every host and installs it from the lock.
 install() {
   local archive
-  archive=$(mktemp -d)/tessera.tar.gz
-  git -C "$root" archive --format=tar.gz -o "$archive" HEAD
+  archive=$folder/tessera.tar.gz
+  git -C "$root" archive --format=tar.gz -o "$archive" HEAD || return 1
   tpus tpu-vm scp "$archive" "$name:tessera.tar.gz" --worker=all || return 1
-  rm -r "$(dirname "$archive")"
   everywhere "set -e
     mkdir -p tessera && tar xzf tessera.tar.gz -C tessera && cd tessera
     command -v python3.11 > /dev/null || {
@@ -116,15 +115,19 @@ install() {
     $setup"
 }
 
+# Runs the command on every host, after ending what a lost connection left.
 run() {
   everywhere "cd tessera && export TESSERA_POD=1 PATH=\$PWD/.venv/bin:\$PATH
-    pkill -f '[p]ython -m launch' && sleep 5
+    kill \$(cat ../tessera.pid) 2> /dev/null && sleep 10
+    echo \$\$ > ../tessera.pid
     exec $(printf '%q ' "$@")"
 }
 
 trap 'say "interrupted: the pod $name is still there. Try: gcloud compute tpus \
 queued-resources delete $name --zone=$zone --force"; exit 130' INT TERM
 
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
 failures=0 preemptions=0 code=1 installed=
 while true; do
   create

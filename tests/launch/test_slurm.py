@@ -1,0 +1,31 @@
+import os
+import subprocess
+
+import pytest
+
+from tests import shared
+
+SCRIPT = shared.ROOT / "launch" / "slurm.sh"
+
+
+@pytest.mark.parametrize("code, requeued", [(0, False), (75, True), (1, False)])
+def test_only_a_saved_run_is_queued_again(tmp_path, code, requeued):
+  for name, body in {
+    "srun": f'echo "srun $*" >> {tmp_path}/calls; exit {code}',
+    "scontrol": f'echo "scontrol $*" >> {tmp_path}/calls',
+  }.items():
+    (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+    (tmp_path / name).chmod(0o755)
+  done = subprocess.run(
+    [SCRIPT, "--config=configs/x.py", "--workdir=/shared/a b"],
+    env={
+      **os.environ,
+      "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+      "SLURM_JOB_ID": "17",
+    },
+    capture_output=True,
+  )
+  assert done.returncode == code
+  calls = (tmp_path / "calls").read_text().splitlines()
+  assert "--config.platform=gpu --config=configs/x.py" in calls[0]
+  assert ("scontrol requeue 17" in calls) == requeued
