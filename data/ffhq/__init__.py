@@ -1,0 +1,1 @@
+"""FFHQ from a folder of its pictures."""
