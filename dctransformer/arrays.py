@@ -146,7 +146,7 @@ def apply_frame(framing: frame.Frame, image: np.ndarray):
   target = framing.resized(*image.shape[:2])
   if target != image.shape[:2]:
     resized = Image.fromarray(image).resize(
-      target[::-1], Image.Resampling.BILINEAR
+      target[::-1], Image.Resampling.BICUBIC
     )
     image = np.asarray(resized)
   true_size = []

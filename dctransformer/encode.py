@@ -22,6 +22,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from data import images
 from dctransformer import chunks, dct, frame, sparse
 
 Record = dict[str, tf.Tensor]
@@ -119,45 +120,32 @@ def make_list_encode(
 
 
 class _Prepare:
-  """Resizes and fits: uint8 [h, w, 3] to whole blocks, and the true size."""
+  """Frames an image, uint8 [h, w, 3]: whole blocks, and the true size."""
 
   def __init__(self, codec, resize, fit):
     self._frame = frame.make(codec, resize, fit)
     self._canvas = (codec.rows * codec.block, codec.cols * codec.block)
 
   def __call__(self, image):
-    shape = tf.shape(image)
-    target = self._resized(shape)
-    image = tf.cond(
-      tf.reduce_all(tf.equal(target, shape[:2])),
-      lambda: image,
-      lambda: _resize(image, target),
-    )
-    offset, kept, whole = self._fitted(target)
-    tf.debugging.assert_less_equal(
-      whole, self._canvas, "an image exceeds the canvas: set resize"
-    )
-    image = tf.cond(
-      tf.reduce_all(tf.equal(whole, target)),
-      lambda: image,
-      lambda: _take(image, offset, kept, whole),
-    )
-    image.set_shape([None, None, 3])
-    return image, kept
-
-  def _resized(self, shape):
-    if self._frame.resize is None:
-      return shape[:2]
-    long = tf.reduce_max(shape[:2])
-    sides = (2 * shape[:2] * self._frame.resize + long) // (2 * long)
-    return tf.maximum(sides, 1)
-
-  def _fitted(self, sides):
+    if self._frame.resize is not None:
+      image = images.resize(image, *self._resized(tf.shape(image)[:2]))
     unit = self._frame.unit
-    if self._frame.fit == "pad":
-      return tf.zeros_like(sides), sides, (sides + unit - 1) // unit * unit
-    kept = tf.minimum(tf.maximum(sides // unit, 1) * unit, sides)
-    return (sides - kept) // 2, kept, tf.maximum(kept, unit)
+    if self._frame.fit == "crop":
+      kept = tf.maximum(tf.shape(image)[:2] // unit, 1) * unit
+      image = images.center_crop(image, kept[0], kept[1])
+    size = tf.shape(image)[:2]
+    image = images.edge_pad_to_multiple(image, unit)
+    fits = tf.reduce_all(tf.shape(image)[:2] <= self._canvas)
+    tf.debugging.assert_equal(
+      fits, True, "image exceeds the canvas: set resize"
+    )
+    return tf.ensure_shape(image, [None, None, 3]), size
+
+  def _resized(self, size):
+    """`frame.Frame.resized` for tensors."""
+    long = tf.reduce_max(size)
+    sides = (2 * size * self._frame.resize + long) // (2 * long)
+    return tf.unstack(tf.maximum(sides, 1))
 
 
 class _Lists:
@@ -195,11 +183,15 @@ class _Lists:
     changed = tf.math.count_nonzero(value - clipped, dtype=tf.int32)
     index = index[: self._room]
     length = tf.size(index)
-    pad = [[0, self._room - length]]
+
+    def padded(leaf):
+      leaf = tf.pad(leaf, [[0, self._room - length]])
+      return tf.ensure_shape(leaf, [self._room])
+
     return {
-      "channel": tf.pad(tf.gather(self._channel, index), pad),
-      "position": tf.pad(tf.gather(self._position, index), pad),
-      "value": tf.pad(clipped[: self._room], pad),
+      "channel": padded(tf.gather(self._channel, index)),
+      "position": padded(tf.gather(self._position, index)),
+      "value": padded(clipped[: self._room]),
       "length": length,
       "total": total,
       "clipped": changed,
@@ -283,21 +275,8 @@ def _num_chunks(plan, row):
   return tf.minimum(count, plan.max_chunks)
 
 
-def _resize(image, size):
-  image = tf.image.resize(image, size, "bilinear", antialias=True)
-  return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
-
-
-def _take(image, offset, kept, whole):
-  """Crops and repeats the edge: rows and columns by index."""
-  for axis in (0, 1):
-    index = tf.minimum(tf.range(whole[axis]), kept[axis] - 1) + offset[axis]
-    image = tf.gather(image, index, axis=axis)
-  return image
-
-
 def _rows(codec, record, image, size, row, chunk):
-  count = tf.size(chunk)
+  """Repeats the image's row for every chunk [r]."""
   row = {
     **row,
     "size": size,
@@ -305,7 +284,10 @@ def _rows(codec, record, image, size, row, chunk):
     "label": tf.cast(record["label"], tf.int32),
     "example_id": tf.cast(record["example_id"], tf.int32),
   }
-  row = {
-    name: tf.repeat(leaf[None], count, axis=0) for name, leaf in row.items()
-  }
-  return {**row, "chunk": chunk}
+  repeats = tf.size(chunk)
+  rows = {}
+  for name, leaf in row.items():
+    rows[name] = leaf[None]
+    if chunk.shape != [1]:
+      rows[name] = tf.repeat(leaf[None], repeats, axis=0)
+  return {**rows, "chunk": chunk}
