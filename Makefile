@@ -63,7 +63,8 @@ $(VENV)/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	  2> /dev/null || { \
 	  echo "Tessera needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is" \
-	    "`$(PYTHON) --version 2>&1 | tail -n 1`." \
+	    "`$(PYTHON) -c 'import platform; print(platform.python_version())' \
+	    2> /dev/null || echo not there`." \
 	    "Try: make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12" >&2; \
 	  exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \

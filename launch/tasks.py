@@ -32,7 +32,7 @@ Sampler = Callable[[state_lib.State, np.ndarray], task_lib.Samples]
 
 
 class Adapter(Protocol):
-  """What a module in launch/adapters offers. The last three are optional.
+  """What a module in launch/adapters offers. All from `measure` on is optional.
 
   Attributes:
     LIKELIHOOD: by name, the sums of `eval_step` that add up to a total cost;
@@ -81,6 +81,10 @@ class Adapter(Protocol):
     key: jax.Array,
   ) -> Sampler:
     """Makes the sampler of the pictures that a run shows of itself."""
+    ...
+
+  def jpeg_quality(self, config: ml_collections.ConfigDict) -> int:
+    """Returns the quality at which JPEG is compared with the likelihood."""
     ...
 
 

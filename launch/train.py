@@ -58,6 +58,11 @@ def main(argv: list[str]) -> int:
     action="store_true",
     help="go on although the config differs from the one the run began with",
   )
+  parser.add_argument(
+    "--no_tensorboard",
+    action="store_true",
+    help="write no TensorBoard files beside metrics.jsonl",
+  )
   args = parser.parse_arguments(argv)
   if args.dry_run:
     setup.compile_cache()
@@ -71,6 +76,7 @@ def main(argv: list[str]) -> int:
     args.config,
     args.workdir,
     accept_changes=args.accept_changes,
+    write_tensorboard=not args.no_tensorboard,
     stream=sys.stderr,
   )
   if finished.reason == "completed":
@@ -88,6 +94,7 @@ def train(
   workdir: Path,
   *,
   accept_changes: bool = False,
+  write_tensorboard: bool = True,
   stream: TextIO | None = None,
 ) -> options.Finished:
   """Trains from the newest good checkpoint, or from the start, to the end.
@@ -97,6 +104,7 @@ def train(
       `runs.MAY_CHANGE` lists.
     workdir: directory of the run, shared by all hosts.
     accept_changes: go on with any other config whose state has the same shape.
+    write_tensorboard: also write TensorBoard files, where it is installed.
     stream: shows progress there; None is silent.
   Raises:
     ValueError: the config, the data or the run directory is at fault.
@@ -116,7 +124,9 @@ def train(
   try:
     measured = _measured(config, adapter, source, workdir)
     task = adapter.make_task(config, measured)
-    writer = tensorboard.make(workdir / "tensorboard")
+    writer = None
+    if write_tensorboard:
+      writer = tensorboard.make(workdir / "tensorboard")
     return loop.run(
       task,
       lambda step: datasets.train_batches(

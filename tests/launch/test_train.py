@@ -13,7 +13,7 @@ from PIL import Image
 from launch import dry_run, runs, tasks, train
 from tests import shared
 from tests.launch import toy
-from training import sharding
+from training import sharding, tensorboard
 
 TOY = os.path.abspath(toy.__file__)
 
@@ -21,6 +21,8 @@ TOY = os.path.abspath(toy.__file__)
 @pytest.fixture(autouse=True)
 def toy_task(monkeypatch):
   monkeypatch.setitem(tasks.ADAPTERS, "toy", "tests.launch.toy")
+  # TensorFlow takes long to import.
+  monkeypatch.setattr(tensorboard, "make", lambda _: None)
 
 
 @pytest.fixture
@@ -61,7 +63,8 @@ def test_an_interrupted_run_goes_on_exactly(config_flag, tmp_path):
   whole, halves = tmp_path / "whole", tmp_path / "halves"
   command = [config_flag, "--config.eval.every=3"]
   assert train.main([*command, f"--workdir={whole}"]) == 0
-  process = _start([*command, f"--workdir={halves}"], pause=0.3)
+  slow = [*command, f"--workdir={halves}", "--no_tensorboard"]
+  process = _start(slow, pause=0.3)
   _wait_for_step(process, halves, 4)
   process.send_signal(signal.SIGTERM)
   out, err = process.communicate(timeout=60)

@@ -83,10 +83,13 @@ def make_task(config, measured):
 
 
 def make_array_encode(config, measured, use):
-  del config, measured, use
+  del config, measured
 
   def encode(record, seed):
     del seed
+    if use == "image":
+      size = np.array(record["image"].shape[:2], np.int32)
+      return {"image": record["image"][None], "size": size[None]}
     grey = record["image"].mean(dtype=np.float32) / 50 - 2.56
     return {"grey": grey[None], "label": record["label"][None]}
 
@@ -118,6 +121,11 @@ def make_sampler(config, task, measured, key):
     return sample(state, keys, indices % NUM_CLASSES)
 
   return sampler
+
+
+def jpeg_quality(config):
+  del config
+  return 75
 
 
 def write_data(path):

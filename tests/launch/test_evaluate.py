@@ -1,0 +1,67 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from evaluation import jpeg
+from launch import evaluate, tasks, train
+from tests.launch import toy
+
+TOY = os.path.abspath(toy.__file__)
+
+
+@pytest.fixture
+def data(tmp_path):
+  return toy.write_data(tmp_path / "data.npz")
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch, data):
+  monkeypatch.setitem(tasks.ADAPTERS, "toy", "tests.launch.toy")
+  flags = [f"--config={TOY}:{data}", f"--workdir={tmp_path / 'run'}"]
+  flags.append("--no_tensorboard")
+  assert train.main([*flags, "--config.train.num_steps=4"]) == 0
+  return tmp_path / "run"
+
+
+def test_likelihood_of_the_whole_split(workdir, data, capsys):
+  assert evaluate.main([f"--workdir={workdir}", "--metrics=likelihood"]) == 0
+  out = capsys.readouterr().out
+  assert "likelihood of step 4 on 13 of 13" in out
+  assert "not comparable" not in out
+  path = workdir / "eval" / "4" / "likelihood-validation.json"
+  content = json.loads(path.read_text())
+  # The run's own evaluator saw the same examples and the same parameters.
+  own = json.loads((workdir / "eval" / "4" / "eval.json").read_text())
+  values = content["values"]
+  expected = own["likelihood"]["eval/bits_per_pixel"]
+  assert values["bits_per_pixel"] == pytest.approx(expected, rel=1e-6)
+  assert content["comparable"] and content["average"]
+  assert content["config"]["task"] == "toy"
+  assert content["environment"]["versions"]["jax"]
+  with np.load(data) as archive:
+    bits = [jpeg.scan_bits(x, 75) for x in archive["validation_images"]]
+  assert values["jpeg_bits_per_image"] == pytest.approx(np.mean(bits))
+
+
+def test_a_part_says_that_it_is_one(workdir, capsys):
+  command = [f"--workdir={workdir}", "--num_examples=5", "--split=train"]
+  assert evaluate.main([*command, "--no_average"]) == 0
+  assert "5 of 40" in (out := capsys.readouterr().out)
+  assert "not comparable" in out
+  path = workdir / "eval" / "4" / "likelihood-train.json"
+  content = json.loads(path.read_text())
+  assert not content["comparable"] and not content["average"]
+
+
+def test_mistakes_are_one_line(workdir, tmp_path, capsys):
+  for arguments, code, said in (
+    ([f"--workdir={workdir}", "--metrics=liklihood"], 2, "Did you mean like"),
+    ([f"--workdir={tmp_path / 'nowhere'}"], 1, "holds no run"),
+    ([f"--workdir={workdir}", "--split=test"], 1, "must hold test_images"),
+    ([], 2, "--workdir"),
+  ):
+    assert evaluate.main(arguments) == code
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1
