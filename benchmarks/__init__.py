@@ -1,0 +1,1 @@
+"""Benchmarks: rates, sizes and pictures, each a command of its own."""
