@@ -93,20 +93,40 @@ def eval_batches(
   return device.prefetch(device.in_step(host), sharding.batch_sharding(mesh))
 
 
-def host_batches(
+def measure_batches(
   config: ml_collections.ConfigDict,
   adapter: tasks.Adapter,
-  measured: tasks.Measured,
   source: source_lib.Source,
-  use: str,
-  limit: int | None = None,
+  limit: int,
 ) -> Iterable[Mapping[str, np.ndarray]]:
-  """Yields one pass of host batches on this process alone, with `mask`."""
+  """Yields host batches, with `mask`, for the adapter's `measure`."""
   return _pipeline(config).eval_batches(
     source,
-    _encode(config, adapter, measured, use),
+    _encode(config, adapter, {}, "measure"),
     batch_size=config.eval.batch_size,
     limit=limit,
+  )
+
+
+def image_batches(
+  config: ml_collections.ConfigDict,
+  adapter: tasks.Adapter,
+  source: source_lib.Source,
+  batch_size: int,
+  limit: int | None = None,
+) -> Iterable[Mapping[str, np.ndarray]]:
+  """Yields one pass of pictures as the task sees them, on this process alone.
+
+  `image` uint8 [b, h, w, 3], `size` int32 [b, 2] of what counts, `label`,
+  `example_id` and `mask` [b]. Made in NumPy, whatever the source.
+  """
+  encode = adapter.make_array_encode(config, {}, "image")
+
+  def labelled(record, seed):
+    return {**encode(record, seed), "label": record["label"][None]}
+
+  return arrays.eval_batches(
+    source, labelled, batch_size=batch_size, limit=limit
   )
 
 

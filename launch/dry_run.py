@@ -32,7 +32,7 @@ def report(config: ml_collections.ConfigDict) -> str:
   task = adapter.make_task(config, measured)
   mesh = sharding.make_mesh(config.mesh.to_dict())
   sharding.check_batch(mesh, config.train.batch_size)
-  return "\n".join(_lines(config, task, mesh, measured))
+  return "\n".join(_lines(config, task, mesh, measured, adapter.RULE))
 
 
 def abstract_state(task: task_lib.Task, measured: tasks.Measured) -> Any:
@@ -51,7 +51,7 @@ def bytes_per_device(tree: Any, mesh: jax.sharding.Mesh | AbstractMesh) -> int:
   return total
 
 
-def _lines(config, task, mesh, measured) -> Iterator[str]:
+def _lines(config, task, mesh, measured, rule) -> Iterator[str]:
   yield "Config"
   for name, value in flags.flatten(config):
     yield f"  {name} = {value!r}"
@@ -83,8 +83,8 @@ def _lines(config, task, mesh, measured) -> Iterator[str]:
       axis_types=(AxisType.Auto,) * len(sharding.AXES),
     )
   for name, shape in shapes.items():
-    held = bytes_per_device(state, shape)
-    gradients = bytes_per_device({"params": state.params}, shape)
+    held = bytes_per_device(state, shape, rule)
+    gradients = bytes_per_device({"params": state.params}, shape, rule)
     yield f"  {name:<14}  {_size(held):<9}  {_size(held + gradients)}"
 
 

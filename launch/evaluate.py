@@ -25,6 +25,8 @@ from launch import datasets, errors, evaluators, flags, runs, setup, tasks
 from training import environment, rundir, sharding
 from training import state as state_lib
 
+_IMAGES_AT_ONCE = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -189,8 +191,8 @@ def _jpeg(job: Job, bits_per_pixel: float | None) -> dict[str, float]:
   run = job.run
   quality = run.adapter.jpeg_quality(run.config)
   bits, pixels, count = 0, 0, 0
-  batches = datasets.host_batches(
-    run.config, run.adapter, run.measured, job.source, "image", job.limit
+  batches = datasets.image_batches(
+    run.config, run.adapter, job.source, _IMAGES_AT_ONCE, job.limit
   )
   for batch in batches:
     for index in np.flatnonzero(batch["mask"]):

@@ -68,6 +68,7 @@ class Run:
     return checkpoint.restore_sampling(
       rundir.RunDirectory(self.workdir).checkpoints,
       mesh,
+      self.adapter.RULE,
       shapes=self.shapes(),
       average=average,
     )

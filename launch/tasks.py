@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from launch import errors, flags
+from training import sharding
 from training import state as state_lib
 from training import task as task_lib
 
@@ -22,8 +23,9 @@ ADAPTERS = {
 }
 
 # What an encode function is for: random rows to train on; every row of every
-# example; one row an example with all that `measure` reads; the picture that
-# the task would reproduce (uint8 [1, h, w, 3] and its size [1, 2]).
+# example; one row an example with all that `measure` reads; and, in NumPy only,
+# the picture that the task would reproduce: `image` uint8 [1, h, w, 3] on a
+# canvas of one size, `size` int32 [1, 2].
 USES = ("train", "eval", "measure", "image")
 
 Measured = Mapping[str, np.ndarray]
@@ -37,9 +39,11 @@ class Adapter(Protocol):
   Attributes:
     LIKELIHOOD: by name, the sums of `eval_step` that add up to a total cost;
       the first is the headline.
+    RULE: how the state is sharded.
   """
 
   LIKELIHOOD: Mapping[str, tuple[str, ...]]
+  RULE: sharding.Rule
 
   def make_task(
     self, config: ml_collections.ConfigDict, measured: Measured
@@ -50,13 +54,13 @@ class Adapter(Protocol):
   def make_encode(
     self, config: ml_collections.ConfigDict, measured: Measured, use: str
   ) -> Callable:
-    """Makes `encode(record, seed)` of TensorFlow for one of USES."""
+    """Makes `encode(record, seed)` of TensorFlow, for a use but `image`."""
     ...
 
   def make_array_encode(
     self, config: ml_collections.ConfigDict, measured: Measured, use: str
   ) -> Callable:
-    """Makes the same of NumPy."""
+    """Makes the same of NumPy, for each of USES."""
     ...
 
   def rows_per_example(self, config: ml_collections.ConfigDict) -> int:

@@ -16,6 +16,7 @@ from typing import TextIO
 
 import jax
 import ml_collections
+import numpy as np
 
 from data import source as source_lib
 from launch import (
@@ -135,6 +136,7 @@ def train(
       run_options,
       directory,
       mesh,
+      rule=adapter.RULE,
       measured=measured,
       evaluators=_evaluators(
         config, adapter, task, measured, mesh, eval_source
@@ -185,10 +187,9 @@ def _measured(
   def compute():
     limit = min(config.data.num_measured, len(source))
     _logger.info("measuring %d examples of %s", limit, source.name)
-    batches = datasets.host_batches(
-      config, adapter, {}, source, "measure", limit
-    )
-    return adapter.measure(config, batches)
+    batches = datasets.measure_batches(config, adapter, source, limit)
+    measured = dict(adapter.measure(config, batches))
+    return {**measured, "num_classes": np.int32(source.num_classes)}
 
   return runs.measure(workdir, compute)
 

@@ -50,7 +50,7 @@ def test_a_run_fills_its_directory(config_flag, tmp_path, capsys):
   }
   assert losses[12] < losses[2]
   with np.load(workdir / "measured.npz") as measured:
-    assert set(measured) == {"center"}
+    assert set(measured) == {"center", "num_classes"}
   evaluation = json.loads((workdir / "eval/12/eval.json").read_text())
   assert evaluation["likelihood"]["eval/bits_per_pixel"] > 0
   assert 0 < evaluation["samples"]["sample/grey"] < 255
@@ -167,10 +167,11 @@ def test_dry_run_needs_no_data(capsys, tmp_path):
 
 def test_dry_run_divides_the_state_among_devices(tmp_path):
   shapes = {"w": jax.ShapeDtypeStruct((1024, 64), "float32")}
+  rule = sharding.FsdpRule()
   whole = sharding.make_mesh({"data": 8})
   split = sharding.make_mesh({"data": 2, "fsdp": 4})
-  assert dry_run.bytes_per_device(shapes, whole) == 4 * 1024 * 64
-  assert dry_run.bytes_per_device(shapes, split) == 1024 * 64
+  assert dry_run.bytes_per_device(shapes, whole, rule) == 4 * 1024 * 64
+  assert dry_run.bytes_per_device(shapes, split, rule) == 1024 * 64
 
 
 @pytest.mark.parametrize(

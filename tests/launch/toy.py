@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from training import optimizer
+from training import optimizer, sharding
 from training import state as state_lib
 from training import task as task_lib
 
 NUM_CLASSES = 4
 LIKELIHOOD = {"all": ("bits",)}
+RULE = sharding.FsdpRule(min_size=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,251 @@
+"""DCTransformer: config sections to codec, plan, network, task and encoders.
+
+Fields of `config.model` that 0 or -1 leaves to the data: `max_chunks` 0 takes
+the measured chunk limit, `num_classes` -1 the number of classes of the dataset.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from dctransformer import arrays, chunks, dct, decode, frame
+from dctransformer import measure as measuring
+from dctransformer import model as model_lib
+from dctransformer import task as task_lib
+from layers import transformer
+from training import optimizer, sharding
+from training import state as state_lib
+from training import task as task_protocol
+
+_FIELDS = ("channel", "position", "value")
+LIKELIHOOD = {
+  "unmasked": (*(f"bits_{name}" for name in _FIELDS), "bits_charged"),
+  "masked": (
+    "bits_channel_masked",
+    "bits_position_masked",
+    "bits_value",
+    "bits_charged",
+  ),
+}
+# Arrays of a scanned run of blocks begin with a layer axis.
+RULE = sharding.FsdpRule(stacked=tuple(f"runs_{i}" for i in range(32)))
+
+
+def make_codec(config: ml_collections.ConfigDict) -> dct.Codec:
+  """Makes the codec."""
+  model = config.model
+  return dct.Codec(
+    block=model.block,
+    quality=model.quality,
+    rows=model.rows,
+    cols=model.cols,
+    order=model.order,
+    max_value=model.max_value,
+    table=model.table,
+    upsampling=model.upsampling,
+  )
+
+
+def make_plan(
+  config: ml_collections.ConfigDict, measured: Mapping[str, np.ndarray]
+) -> chunks.Plan:
+  """Makes the chunk plan."""
+  model = config.model
+  return chunks.Plan(
+    chunk_len=model.chunk_len,
+    overlap=model.overlap,
+    max_chunks=model.max_chunks or int(measured["max_chunks"]),
+    exponent=model.chunk_exponent,
+    floor=model.chunk_floor,
+  )
+
+
+def make_model(
+  config: ml_collections.ConfigDict, measured: Mapping[str, np.ndarray]
+) -> model_lib.DCTransformer:
+  """Makes the network."""
+  model = config.model
+  num_classes = model.num_classes
+  if num_classes < 0:
+    num_classes = int(measured["num_classes"])
+  return model_lib.DCTransformer(
+    codec=make_codec(config),
+    plan=make_plan(config, measured),
+    shape=transformer.Shape(
+      width=model.width,
+      num_heads=model.num_heads,
+      dropout=model.dropout,
+      gate=model.gate,
+      dtype=compute_dtype(config.train.dtype),
+      implementation=model.attention,
+      remat=config.train.remat,
+    ),
+    layout=model_lib.Layout(
+      encoder=tuple(model.encoder),
+      channel=tuple(model.channel),
+      position=tuple(model.position),
+      value=tuple(model.value),
+    ),
+    num_classes=num_classes,
+    stride=model.stride,
+    kernel=model.kernel,
+  )
+
+
+def compute_dtype(name: str) -> Any:
+  """Reads `train.dtype`; auto is bfloat16 on accelerators, float32 on CPUs."""
+  names = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+  if name == "auto":
+    name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+  if name not in names:
+    raise ValueError(
+      f"train.dtype {name!r} must be one of auto, {', '.join(names)}"
+    )
+  return names[name]
+
+
+def make_task(
+  config: ml_collections.ConfigDict, measured: Mapping[str, np.ndarray]
+) -> task_lib.DCTransformerTask:
+  """Makes the task."""
+  options = config.optimizer
+  tx = optimizer.make(
+    name=options.name,
+    peak=options.peak,
+    warmup_steps=options.warmup_steps,
+    total_steps=config.train.num_steps,
+    schedule=options.schedule,
+    b1=options.b1,
+    b2=options.b2,
+    weight_decay=options.weight_decay,
+    clip_norm=options.clip_norm,
+  )
+  return task_lib.DCTransformerTask(
+    model=make_model(config, measured),
+    tx=tx,
+    ema_decay=options.ema_decay or None,
+    accumulate=config.train.accumulate,
+    class_drop=config.model.class_drop,
+    weighted=config.train.weighted,
+  )
+
+
+def make_encode(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  use: str,
+) -> Callable:
+  """Makes the encode function of TensorFlow."""
+  from dctransformer import encode
+
+  return _make_encode(encode, config, measured, use)
+
+
+def make_array_encode(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  use: str,
+) -> Callable:
+  """Makes the encode function of NumPy."""
+  if use == "image":
+    return _make_image_encode(config)
+  return _make_encode(arrays, config, measured, use)
+
+
+def _make_encode(factories, config, measured, use):
+  codec = make_codec(config)
+  fitted = {"resize": config.data.resize or None, "fit": config.data.fit}
+  if use == "measure":
+    return factories.make_list_encode(codec, **fitted)
+  plan = make_plan(config, measured)
+  if use == "eval":
+    return factories.make_eval_encode(codec, plan, **fitted)
+  return factories.make_train_encode(
+    codec,
+    plan,
+    **fitted,
+    flip=config.data.flip,
+    chunks_per_image=rows_per_example(config),
+  )
+
+
+def _make_image_encode(config):
+  """Makes the framed image on its canvas, uint8 [1, h, w, 3], and its size."""
+  codec = make_codec(config)
+  framing = frame.make(codec, config.data.resize or None, config.data.fit)
+  canvas = (codec.rows * codec.block, codec.cols * codec.block)
+
+  def encode(record, seed):
+    del seed
+    image, size = arrays.apply_frame(framing, record["image"])
+    pad = [(0, most - side) for most, side in zip(canvas, image.shape)]
+    return {"image": np.pad(image, (*pad, (0, 0)))[None], "size": size[None]}
+
+  return encode
+
+
+def rows_per_example(config: ml_collections.ConfigDict) -> int:
+  """Returns the chunks that are drawn of each image."""
+  return config.train.chunks_per_image
+
+
+def measure(
+  config: ml_collections.ConfigDict, batches: Iterable[Mapping]
+) -> dict[str, np.ndarray]:
+  """Measures deviations, sizes and lengths on whole lists."""
+  return measuring.measure(
+    make_codec(config), batches, chunk_len=config.model.chunk_len
+  )
+
+
+def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+  """Returns what a dataset of full canvases might give: every scale is 1."""
+  codec = make_codec(config)
+  # As dense as photographs at quality 75: a quarter of the coefficients.
+  slots = codec.max_total // 4 + 1
+  return {
+    "channel_std": np.ones(codec.num_channels, np.float32),
+    "sizes": np.array([[codec.rows, codec.cols]], np.int32),
+    "size_counts": np.ones(1, np.int64),
+    "max_chunks": np.int32(-(-slots // config.model.chunk_len)),
+    "num_classes": np.int32(0),
+  }
+
+
+def make_sampler(
+  config: ml_collections.ConfigDict,
+  task: task_lib.DCTransformerTask,
+  measured: Mapping[str, np.ndarray],
+  key: jax.Array,
+) -> Callable[[state_lib.State, np.ndarray], task_protocol.Samples]:
+  """Makes the sampler: labels in turn, sizes as often as in the data."""
+  settings = decode.Settings.create(
+    config.sample.temperature, config.sample.top_k, config.sample.top_p
+  )
+  sizes = np.asarray(measured["sizes"], np.int32)
+  share = np.cumsum(measured["size_counts"]) / np.sum(measured["size_counts"])
+  num_classes = task.model.num_classes
+
+  @jax.jit
+  def sample(state, indices):
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
+    # The sampler itself folds element numbers in, which are not negative.
+    u = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, -1)))(keys)
+    size = jnp.asarray(sizes)[jnp.searchsorted(jnp.asarray(share), u)]
+    condition = decode.Condition(
+      label=indices % max(num_classes, 1),
+      blocks=size,
+      prefix=decode.empty_prefix(len(indices), task.plan.max_elements),
+    )
+    return task.sample(state, keys, condition, settings)
+
+  return sample
+
+
+def jpeg_quality(config: ml_collections.ConfigDict) -> int:
+  """Returns the quality of the codec's tables."""
+  return config.model.quality

@@ -1,0 +1,211 @@
+"""Reports on a run: one page, and how it compares with a reference.
+
+    python -m launch.report --workdir=runs/scenes
+    python -m launch.report --workdir=runs/scenes --compare=runs/reference
+
+Writes report.html into the run directory: curves, pictures, evaluations,
+environment, config, all in the one file. With --compare it says of every metric
+whether it lies inside the band of the reference, a run or a metrics.jsonl, and
+ends with 1 if one does not.
+"""
+
+import base64
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.figure
+
+from launch import curves, errors, flags, runs
+from training import rundir
+
+# Curves with a figure of their own come first, in this order of groups.
+GROUPS = ("train", "eval", "sample", "perf")
+_MAX_PICTURES = 12
+# A curve that spans more than this factor is drawn on a logarithmic scale.
+_DECADES = 30
+
+
+@errors.command
+def main(argv: list[str]) -> int:
+  """Runs the command."""
+  parser = flags.Parser(__doc__, "launch.report")
+  parser.add_argument(
+    "--workdir", type=Path, required=True, help="directory of the run"
+  )
+  parser.add_argument(
+    "--compare", type=Path, help="another run, or its metrics.jsonl"
+  )
+  parser.add_argument(
+    "--tolerance",
+    type=float,
+    default=0.05,
+    help="half width of the band, as a fraction of the reference",
+  )
+  parser.add_argument(
+    "--names", default="", help="metrics to compare, comma-separated"
+  )
+  args = parser.parse_arguments(argv)
+  if args.compare is None:
+    path = write(args.workdir)
+    print(summary(args.workdir))
+    print(path)
+    return 0
+  verdicts = curves.compare(
+    curves.read(args.workdir),
+    curves.read(args.compare),
+    args.tolerance,
+    [name for name in args.names.split(",") if name],
+  )
+  print(comparison(verdicts))
+  return 0 if all(verdict.inside for verdict in verdicts) else 1
+
+
+def write(workdir: Path) -> Path:
+  """Writes `report.html` and returns its path.
+
+  Raises:
+    CommandError: the directory holds no run.
+  """
+  config = runs.load_config(workdir)
+  directory = rundir.RunDirectory(workdir)
+  template = (
+    resources.files("launch").joinpath("report.html").read_text("utf-8")
+  )
+  page = jinja2.Environment(autoescape=True).from_string(template)
+  html = page.render(
+    title=f"{config.task} in {workdir.name}",
+    summary=summary(workdir),
+    curves=list(_figures(workdir)),
+    pictures=list(_pictures(workdir)),
+    evaluations=list(_evaluations(workdir)),
+    environment=list(flags.flatten(_read(workdir / "env.json"))),
+    config=json.dumps(directory.config, indent=2),
+  )
+  path = workdir / "report.html"
+  path.write_text(html, encoding="utf-8")
+  return path
+
+
+def summary(workdir: Path) -> str:
+  """Says in a sentence how far the run is and how it went."""
+  status = rundir.RunDirectory(workdir).status()
+  if not status:
+    return "The run has not begun."
+  sentence = (
+    f"{status['state']} at step {status['step']:,} of {status['total']:,}"
+  )
+  seconds = status.get("seconds") or {}
+  wall = sum(seconds.values())
+  if wall:
+    shares = ", ".join(
+      f"{phase.replace('_', ' ')} {value / wall:.0%}"
+      for phase, value in seconds.items()
+      if value / wall >= 0.01
+    )
+    sentence += f"; {wall:,.0f} s since the last start ({shares})"
+  return f"{sentence}."
+
+
+def comparison(verdicts: list[curves.Verdict]) -> str:
+  """Lays the verdicts out for the terminal."""
+  width = max(len(verdict.name) for verdict in verdicts)
+  return "\n".join(
+    f"{verdict.name:<{width}}  {'inside ' if verdict.inside else 'OUTSIDE'}  "
+    f"{verdict.last:.5g} in {verdict.low:.5g} .. {verdict.high:.5g} "
+    f"(reference {verdict.reference:.5g}, {verdict.strays:.0%} strays)"
+    for verdict in verdicts
+  )
+
+
+def _figures(workdir: Path) -> Iterator[dict[str, str]]:
+  """Draws one figure a metric, grouped."""
+  try:
+    found = curves.read(workdir)
+  except errors.CommandError:
+    return
+  order = {group: i for i, group in enumerate(GROUPS)}
+  rank = lambda name: (order.get(name.split("/")[0], len(order)), name)
+  for name in sorted(found, key=rank):
+    curve = found[name]
+    if len(curve.steps) < 2:
+      continue
+    figure = matplotlib.figure.Figure(figsize=(4.6, 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(curve.steps, curve.values, color="0.75", linewidth=1)
+    axes.plot(curve.steps, curve.smooth()[0], color="tab:blue")
+    axes.set_title(name, fontsize=10)
+    axes.set_xlabel("step", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+    if (
+      np.all(curve.values > 0) and curve.values.max() > 30 * curve.values.min()
+    ):
+      axes.set_yscale("log")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    yield _figure(name, buffer.getvalue())
+
+
+def _pictures(workdir: Path) -> Iterator[dict[str, str]]:
+  """Takes the newest pictures below samples/."""
+  rank = lambda path: (int(path.stem.split("-")[0]), path.name)
+  paths = [
+    path
+    for path in (workdir / "samples").glob("*.png")
+    if path.stem.split("-")[0].isdigit()
+  ]
+  for path in sorted(paths, key=rank, reverse=True)[:_MAX_PICTURES]:
+    yield _figure(f"samples/{path.name}", path.read_bytes())
+
+
+def _evaluations(workdir: Path) -> Iterator[dict[str, Any]]:
+  """Makes a table of each evaluation of the newest evaluated step."""
+  folders = [
+    path for path in (workdir / "eval").glob("*") if path.name.isdigit()
+  ]
+  if not folders:
+    return
+  folder = max(folders, key=lambda path: int(path.name))
+  for path in sorted(folder.glob("*.json")):
+    content = _read(path)
+    if "values" in content:
+      note = (
+        f"{content['num_examples']:,} of {content['split_size']:,} examples "
+        f"of {content['dataset']}, step {folder.name}"
+      )
+      if not content["comparable"]:
+        note += ": not comparable"
+      yield _table(content["metric"], content["values"], note)
+      continue
+    for name, values in content.items():
+      if isinstance(values, Mapping):
+        yield _table(f"{name}, step {folder.name}", values, "")
+
+
+def _table(name, values, note) -> dict[str, Any]:
+  rows = [
+    (key, f"{value:.5g}" if isinstance(value, float) else str(value))
+    for key, value in values.items()
+  ]
+  return {"name": name, "rows": rows, "note": note}
+
+
+def _figure(name: str, png: bytes) -> dict[str, str]:
+  return {"name": name, "data": base64.b64encode(png).decode()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+  try:
+    return json.loads(path.read_text("utf-8"))
+  except (OSError, ValueError):
+    return {}
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,87 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch import curves, report
+
+
+def _run(path, values, step=10):
+  path.mkdir(parents=True)
+  lines = [
+    {"step": step * (i + 1), "train/loss": x, "perf/step_s": float(i)}
+    for i, x in enumerate(values)
+  ]
+  text = "".join(json.dumps(line) + "\n" for line in lines)
+  (path / "metrics.jsonl").write_text(text)
+  return path
+
+
+def _decay(count=40, scale=1.0, seed=0):
+  noise = 1 + 0.01 * np.random.default_rng(seed).standard_normal(count)
+  return (scale * (1 + 3 * np.exp(-np.arange(count) / 8)) * noise).tolist()
+
+
+def test_a_like_run_is_inside_and_another_outside(tmp_path, capsys):
+  reference = _run(tmp_path / "reference", _decay(seed=1))
+  same = _run(tmp_path / "same", _decay(seed=2))
+  worse = _run(tmp_path / "worse", _decay(seed=3, scale=1.3))
+  compare = f"--compare={reference}"
+  assert report.main([f"--workdir={same}", compare]) == 0
+  out = capsys.readouterr().out
+  assert "train/loss  inside" in out and "perf/" not in out
+  assert report.main([f"--workdir={worse}", compare]) == 1
+  assert "OUTSIDE" in capsys.readouterr().out
+  wide = [compare, "--tolerance=0.5"]
+  assert report.main([f"--workdir={worse}", *wide]) == 0
+
+
+def test_an_unfinished_run_is_compared_as_far_as_it_is(tmp_path):
+  reference = curves.read(_run(tmp_path / "a", _decay()))
+  half = curves.read(_run(tmp_path / "b", _decay()[:10]))
+  (verdict,) = curves.compare(half, reference, 0.05)
+  assert verdict.inside
+  assert verdict.reference == pytest.approx(verdict.last, rel=0.1)
+
+
+def test_a_metrics_file_is_a_reference_too(tmp_path):
+  run = _run(tmp_path / "a", _decay())
+  assert curves.read(run).keys() == curves.read(run / "metrics.jsonl").keys()
+
+
+def test_page_holds_everything(tmp_path, capsys):
+  run = _run(tmp_path / "run", _decay())
+  (run / "config.json").write_text('{"task": "toy <b>", "seed": 1}')
+  (run / "env.json").write_text('{"versions": {"jax": "9.9.9"}}')
+  status = {"state": "completed", "step": 400, "total": 400}
+  status["seconds"] = {"compile": 25.0, "productive": 75.0}
+  (run / "status.json").write_text(json.dumps(status))
+  (run / "samples").mkdir()
+  Image.new("RGB", (4, 4)).save(run / "samples" / "400.png")
+  (run / "eval" / "400").mkdir(parents=True)
+  own = {"step": 400, "likelihood": {"eval/bits_per_pixel": 0.315}}
+  (run / "eval" / "400" / "eval.json").write_text(json.dumps(own))
+  assert report.main([f"--workdir={run}"]) == 0
+  out = capsys.readouterr().out
+  assert "completed at step 400 of 400" in out and "productive 75%" in out
+  page = (run / "report.html").read_text()
+  assert page.count("data:image/png;base64") == 3
+  for text in ("train/loss", "samples/400.png", "0.315", "9.9.9"):
+    assert text in page
+  assert "<b>" not in page and "http" not in page
+
+
+def test_mistakes_are_one_line(tmp_path, capsys):
+  run = _run(tmp_path / "run", _decay())
+  for arguments, said in (
+    ([f"--workdir={tmp_path / 'nowhere'}"], "holds no run"),
+    ([f"--workdir={run}", f"--compare={tmp_path}"], "no metrics in"),
+    (
+      [f"--workdir={run}", f"--compare={run}", "--names=loss"],
+      "choose among perf/step_s, train/loss",
+    ),
+  ):
+    assert report.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1
