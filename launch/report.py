@@ -143,9 +143,8 @@ def _figures(workdir: Path) -> Iterator[dict[str, str]]:
     axes.set_xlabel("step", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
-    if (
-      np.all(curve.values > 0) and curve.values.max() > 30 * curve.values.min()
-    ):
+    low, high = curve.values.min(), curve.values.max()
+    if low > 0 and high > _DECADES * low:
       axes.set_yscale("log")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
