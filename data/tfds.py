@@ -194,7 +194,7 @@ def _spans(builder, name, split):
     raise source.DataError(
       f"{name} has no split {split!r}; it has {sorted(builder.info.splits)}"
     ) from error
-  return [(f.filename, f.skip, f.skip + f.examples_in_shard) for f in files]
+  return [(f.filename, f.skip, f.skip + f.take) for f in files]
 
 
 def _class_names(feature):

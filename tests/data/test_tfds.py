@@ -1,0 +1,185 @@
+import concurrent.futures
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds_lib
+
+from data import decoding, pipeline, source, tfds, tfrecord
+from data.scenes import builder, render, scene
+from tests import scenes_data
+from tests.data import damage
+
+
+def test_scenes_hold_what_was_rendered():
+  held = scenes_data.scenes_source("train")
+  assert len(held) == 48 and held.num_classes == 24
+  assert held.class_names == scene.CLASS_NAMES
+  assert held.fields == ("segmentation", "depth", "boxes", "box_labels")
+  (record,) = held.read(np.array([5]))
+  picture = render.render(scene.draw(0, 5), 32)
+  np.testing.assert_array_equal(decoding.to_rgb(record["image"]), picture.image)
+  np.testing.assert_array_equal(record["boxes"], picture.boxes)
+  np.testing.assert_array_equal(record["box_labels"], picture.box_labels)
+  assert record["label"] == picture.label
+
+
+def test_fields_pass_the_pipeline():
+  def encode(record, seed):
+    del seed
+    return {k: record[k][None] for k in ("image", "segmentation", "depth")}
+
+  held = scenes_data.scenes_source("validation")
+  (batch,) = pipeline.eval_batches(held, encode, batch_size=16)
+  for i in (0, 9):
+    picture = render.render(scene.draw(0, (1 << 30) + i), 32)
+    np.testing.assert_array_equal(batch["image"][i], picture.image)
+    np.testing.assert_array_equal(
+      batch["segmentation"][i], picture.segmentation
+    )
+    np.testing.assert_array_equal(batch["depth"][i], picture.depth)
+
+
+def test_splits_are_different_scenes():
+  first = [
+    scenes_data.scenes_source(split).read(np.array([0]))[0]["image"]
+    for split in ("train", "validation", "test")
+  ]
+  assert len(set(first)) == 3
+
+
+def test_split_notation_and_fingerprints():
+  whole = scenes_data.scenes_source("train")
+  part = scenes_data.scenes_source("train[10:20]")
+  assert len(part) == 10 and part.fingerprint != whole.fingerprint
+  assert (
+    part.read(np.array([3]))[0]["image"]
+    == (whole.read(np.array([13]))[0]["image"])
+  )
+  assert scenes_data.scenes_source("train").fingerprint == whole.fingerprint
+  with pytest.raises(source.DataError, match="no split 'trian'; it has"):
+    scenes_data.scenes_source("trian")
+
+
+def test_any_side_has_a_config():
+  assert builder.parse("96").side == 96 and builder.parse("").name == "64"
+  config = builder.parse("40-7-3-9")
+  assert (config.side, config.num_train, config.num_held_out) == (40, 7, 3)
+  assert config.seed == 9 and config.name == "40-7-3-9"
+  for bad in ("x", "64-1", "31", "1025"):
+    with pytest.raises(ValueError, match=bad):
+      builder.parse(bad)
+
+
+@pytest.mark.parametrize(
+  "name, words",
+  [
+    ("imagenet2012", ["ILSVRC2012_img_train.tar", "--manual_dir=DIR"]),
+    ("lsun/bedroom", ["python -m data.prepare lsun/bedroom"]),
+    ("ffhq", ["images1024x1024", "--manual_dir=DIR"]),
+    ("lsun/bedroo", ["bedroo"]),
+    ("imagenet2013", ["TFDS knows no dataset"]),
+    ("scenes/16", ["side 16 must be in"]),
+  ],
+)
+def test_absent_datasets_say_what_to_do(name, words, tmp_path):
+  with pytest.raises(source.DataError) as error:
+    tfds.Tfds(name, "train", str(tmp_path))
+  message = str(error.value)
+  assert name in message and "\n" not in message
+  assert all(word in message for word in words)
+
+
+def test_prepare_command_prints_one_line(tmp_path):
+  command = [sys.executable, "-m", "data.prepare", "ffhq"]
+  command += [f"--data_dir={tmp_path}", f"--manual_dir={tmp_path}/none"]
+  found = subprocess.run(command, capture_output=True, text=True)
+  assert found.returncode == 1 and "Traceback" not in found.stderr
+  last = found.stderr.strip().splitlines()[-1]
+  assert last.startswith("cannot prepare ffhq") and "/none" in last
+
+
+def test_ffhq_is_split_by_number(tmp_path):
+  for number in (3, 0, 59_999, 60_000, 69_999):
+    path = tmp_path / "faces" / f"{number // 1000 * 1000:05d}"
+    path.mkdir(parents=True, exist_ok=True)
+    image = np.full((8, 8, 3), number % 251, np.uint8)
+    (path / f"{number:05d}.png").write_bytes(damage.encoded(image))
+  (tmp_path / "faces" / "LICENSE.txt").write_text("")
+  where = str(tmp_path / "prepared")
+  with pytest.raises(source.DataError, match="for validation: it must hold"):
+    tfds.prepare("ffhq", where, str(tmp_path / "faces" / "00000"))
+  tfds.prepare("ffhq", where, str(tmp_path / "faces"))
+  found = {}
+  for split in ("train", "validation"):
+    held = tfds.Tfds("ffhq", split, where)
+    assert held.num_classes == 0
+    found[split] = [
+      int(decoding.to_rgb(r["image"])[0, 0, 0])
+      for r in held.read(np.arange(len(held)))
+    ]
+  numbers = {"train": (0, 3, 59_999), "validation": (60_000, 69_999)}
+  assert found == {k: [n % 251 for n in v] for k, v in numbers.items()}
+
+
+def test_tfrecord_datasets_are_read_by_index(tmp_path):
+  config = builder.parse("32-40-2-0")
+  prepared = builder.Scenes(
+    config=config,
+    data_dir=str(tmp_path),
+    file_format=tfds_lib.core.FileFormat.TFRECORD,
+  )
+  prepared.download_and_prepare()
+  for _ in range(2):  # with and without a stored index
+    held = tfds.Tfds("scenes/32-40-2-0", "train[5:]", str(tmp_path))
+    assert len(held) == 35
+    for i, record in zip((0, 34), held.read(np.array([0, 34]))):
+      picture = render.render(scene.draw(0, 5 + i), 32)
+      np.testing.assert_array_equal(
+        decoding.to_rgb(record["image"]), picture.image
+      )
+  assert list((tmp_path / "scenes").rglob(".tessera/*.npy"))
+
+
+def test_tfrecord_index_over_many_files(tmp_path):
+  wanted, spans = [], []
+  for shard, count in enumerate([3, 1, 5]):
+    path = str(tmp_path / f"{shard}.tfrecord")
+    data = [f"{shard} {i}".encode() * (i + 1) for i in range(count)]
+    with tf.io.TFRecordWriter(path) as writer:
+      for record in data:
+        writer.write(record)
+    skip = 1 if shard == 2 else 0
+    wanted += data[skip:]
+    spans.append((path, skip, count))
+  held = tfrecord.Records(spans, str(tmp_path / "index"))
+  assert len(held) == 8
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    assert list(pool.map(held.__getitem__, range(8))) == wanted
+  assert held.__getitems__([7, 0]) == [wanted[7], wanted[0]]
+
+
+def test_cut_off_tfrecord_is_named(tmp_path):
+  path = tmp_path / "x.tfrecord"
+  with tf.io.TFRecordWriter(str(path)) as writer:
+    writer.write(b"a" * 50)
+  path.write_bytes(path.read_bytes()[:-9])
+  with pytest.raises(source.DataError, match="is cut off"):
+    tfrecord.Records([(str(path), 0, 1)], str(tmp_path))
+
+
+def test_damaged_records_are_replaced(tmp_path):
+  tfds.prepare("scenes/32-64-1-0", str(tmp_path))
+  (file,) = tmp_path.rglob("*train.array_record*")
+  data = bytearray(file.read_bytes())
+  for i in range(len(data) // 3, len(data) // 3 + 64):
+    data[i] ^= 0xFF
+  file.write_bytes(bytes(data))
+  held = tfds.Tfds("scenes/32-64-1-0", "train", str(tmp_path))
+  shape = lambda record, seed: {"shape": tf.shape(record["image"])[None]}
+  found = pipeline.eval_batches(held, shape, batch_size=64)
+  (batch,) = found
+  assert 0 < len(found.replaced) < 64
+  assert batch["mask"].sum() == 64 - len(found.replaced)
