@@ -75,7 +75,7 @@ class Checkpointer:
     if _primary():
       with folders.explained(self._folder, "use"):
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._clean()
+    self._clean()
 
   @property
   def last_saved(self) -> int | None:
@@ -99,8 +99,7 @@ class Checkpointer:
       CheckpointError: this save or the one before failed.
     """
     self.wait()
-    if _primary():
-      self._clean()
+    self._clean()
     step = int(state.step)
     named = trees.flatten(state.replace(frozen={}))
     sums, bad = trees.checksums(named)
@@ -109,16 +108,19 @@ class Checkpointer:
         f"the state of step {step} is not finite and was not saved: "
         + folders.summary(bad)
       )
-    frozen = self._save_frozen(state.frozen)
     content = {
       "step": step,
       "arrays": folders.content(named, sums),
-      "frozen": frozen,
       "info": dict(info or {}),
     }
     temporary = self._folder / f"{_TEMPORARY}{step}"
-    with folders.explained(temporary, "save"):
-      response = folders.start(temporary, named)
+    try:
+      content["frozen"] = self._save_frozen(state.frozen)
+      with folders.explained(temporary, "save"):
+        response = folders.start(temporary, named)
+    except CheckpointError:
+      self._clean()
+      raise
 
     def finish():
       try:
@@ -151,8 +153,7 @@ class Checkpointer:
     if error is None:
       self._saved = step
       return step
-    if _primary():
-      self._clean()
+    self._clean()
     raise error
 
   def restore(
@@ -188,6 +189,8 @@ class Checkpointer:
 
   def _clean(self) -> None:
     """Delete what killed or failed saves and deletions left."""
+    if not _primary():
+      return
     for path in self._folder.glob(_TEMPORARY + "*"):
       _LOG.info("removing %s, the rest of an unfinished save", path.name)
       with contextlib.suppress(OSError):
@@ -218,16 +221,20 @@ class Checkpointer:
       _LOG.warning("cannot delete old checkpoints: %s", error)
 
   def _expire(self) -> None:
-    """Delete old checkpoints: only behind `keep` whole, two verified ones."""
+    """Delete old checkpoints, only behind `keep` others.
+
+    Two of those are verified to the last byte, and so is what is deleted: a
+    damaged checkpoint stays for its owner to look at.
+    """
     whole = verified = 0
     for step in sorted(steps(self._folder), reverse=True):
       folder = self._folder / str(step)
-      enough = verified >= MIN_KEEP
-      if folders.problems(folder, step, quick=enough):
+      deep = verified < MIN_KEEP or whole >= self._keep
+      if folders.problems(folder, step, quick=not deep):
         continue
-      if not enough or whole < self._keep:
-        whole += 1
-        verified += not enough
+      verified += deep
+      whole += 1
+      if whole <= self._keep or verified <= MIN_KEEP:
         continue
       aside = self._folder / f"{_TEMPORARY}expired-{step}"
       os.rename(folder, aside)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from training import checkpoint, sharding
@@ -49,7 +50,11 @@ class Initial:
 
   def _init(self, key, measured, frozen):
     state = self.task.init(key, measured)
-    return state if frozen is None else state.replace(frozen=frozen)
+    if frozen is not None:
+      state = state.replace(frozen=frozen)
+    # A restored array is never weakly typed, and the step must not be compiled
+    # for other types than the first time.
+    return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), state)
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:
