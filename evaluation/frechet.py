@@ -1,0 +1,93 @@
+"""The Frechet distance of two Gaussians: FID and sFID (Heusel et al. 2017).
+
+d^2 = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2).
+
+With S1 = A A^T, the eigenvalues of S1 S2 are those of the symmetric A^T S2 A,
+so that two symmetric eigenproblems replace the general matrix root: no eps is
+added to a diagonal and nothing is ever complex. Letter: `d` features.
+"""
+
+import warnings
+
+import numpy as np
+import scipy.linalg
+
+from evaluation import moments
+
+
+class SmallSampleWarning(UserWarning):
+  """Fewer examples than features: the distance is biased upwards."""
+
+
+def distance(a: moments.Moments, b: moments.Moments) -> float:
+  """Returns the squared Frechet distance of two sets of features.
+
+  Warns where a set has no more examples than features.
+
+  Raises:
+    FeatureError: Widths differ, or moments are not finite.
+  """
+  for name, part in (("first", a), ("second", b)):
+    if part.count <= len(part.mean):
+      warnings.warn(
+        f"the {name} set has {part.count} examples for {len(part.mean)}"
+        " features: its covariance is singular and the Frechet distance is"
+        " biased upwards, not comparable with published values",
+        SmallSampleWarning,
+        stacklevel=2,
+      )
+  return gaussians(a.mean, a.covariance, b.mean, b.covariance)
+
+
+def gaussians(
+  mean_a: np.ndarray,
+  covariance_a: np.ndarray,
+  mean_b: np.ndarray,
+  covariance_b: np.ndarray,
+) -> float:
+  """Returns the squared Frechet distance of two Gaussians.
+
+  Args:
+    mean_a: [d].
+    covariance_a: [d, d].
+    mean_b: [d].
+    covariance_b: [d, d].
+
+  Raises:
+    FeatureError: Shapes disagree, or values are not finite.
+  """
+  mean_a, covariance_a = _check(mean_a, covariance_a)
+  mean_b, covariance_b = _check(mean_b, covariance_b)
+  moments.check_width(mean_a, mean_b)
+  shift = mean_a - mean_b
+  root = _trace_of_root(covariance_a, covariance_b)
+  traces = np.trace(covariance_a) + np.trace(covariance_b)
+  # A distance is not negative; for equal sets rounding makes it -1e-13.
+  return max(float(shift @ shift + traces - 2 * root), 0.0)
+
+
+def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:
+  """Returns tr (a b)^(1/2) for positive semidefinite matrices."""
+  values, vectors = scipy.linalg.eigh(a, driver="evd", check_finite=False)
+  # Directions that hold nothing but rounding add sqrt(rounding) each.
+  kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
+  if not kept.any():
+    return 0.0
+  factor = vectors[:, kept] * np.sqrt(values[kept])  # a = factor factor^T
+  product = factor.T @ b @ factor
+  spectrum = scipy.linalg.eigvalsh(
+    (product + product.T) / 2, check_finite=False, overwrite_a=True
+  )
+  return float(np.sqrt(np.maximum(spectrum, 0)).sum())
+
+
+def _check(mean, covariance) -> tuple[np.ndarray, np.ndarray]:
+  mean, covariance = np.float64(mean), np.float64(covariance)
+  if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+    raise moments.FeatureError(
+      f"a mean of shape {mean.shape} and a covariance of shape"
+      f" {covariance.shape} are not [d] and [d, d]"
+    )
+  if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+    raise moments.FeatureError("the moments are not finite")
+  return mean, covariance

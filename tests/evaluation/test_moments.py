@@ -1,0 +1,62 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation import moments
+
+X = (np.random.RandomState(0).randn(101, 7) * 3 + 1000).astype(np.float32)
+
+
+def check(found):
+  exact = np.float64(X)
+  assert found.count == len(X)
+  np.testing.assert_allclose(found.mean, exact.mean(0), rtol=1e-12)
+  covariance = np.cov(exact, rowvar=False)
+  np.testing.assert_allclose(found.covariance, covariance, rtol=1e-10)
+
+
+def test_moments_of_one_batch_are_numpys():
+  check(moments.of(X))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+  cuts=st.lists(st.integers(0, len(X)), max_size=9),
+  seed=st.integers(0, 9999),
+  data=st.data(),
+)
+def test_any_split_merged_in_any_order_gives_the_same(cuts, seed, data):
+  edges = [0, *sorted(cuts), len(X)]
+  parts = [moments.of(X[a:b]) for a, b in itertools.pairwise(edges)]
+  np.random.RandomState(seed).shuffle(parts)
+  while len(parts) > 1:
+    i = data.draw(st.integers(0, len(parts) - 2))
+    parts[i : i + 2] = [parts[i].merge(parts[i + 1])]
+  check(parts[0])
+
+
+def test_merging_nothing_changes_nothing():
+  a = moments.of(X)
+  assert a.merge(moments.empty(7)) is a
+  assert moments.empty(7).merge(a) is a
+  check(
+    moments.merged([moments.empty(7), moments.of(X[:9]), moments.of(X[9:])])
+  )
+
+
+def test_bad_features_are_named():
+  bad = X.copy()
+  bad[[5, 9], 3] = np.nan, np.inf
+  with pytest.raises(
+    moments.FeatureError, match=r"2 of 101 .* first example 5"
+  ):
+    moments.of(bad)
+  with pytest.raises(moments.FeatureError, match=r"not \[b, d\]"):
+    moments.of(X[0])
+  with pytest.raises(moments.FeatureError, match="1 examples have no cov"):
+    _ = moments.of(X[:1]).covariance
+  with pytest.raises(moments.FeatureError, match="widths 7 and 3"):
+    moments.of(X).merge(moments.of(X[:, :3]))
