@@ -10,11 +10,9 @@ complete; asking for more samples later adds parts.
              identity={"checkpoint": ..., "seed": 0})
 """
 
-import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +21,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from evaluation import atomic
 
 _MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -174,8 +174,9 @@ def is_samples(folder: str | os.PathLike) -> bool:
 def _begin(samples: Samples) -> None:
   """Checks or writes the manifest; removes parts left half-written."""
   samples.folder.mkdir(parents=True, exist_ok=True)
-  for partial in samples.folder.glob("part-*.partial"):
-    partial.unlink()
+  for ours in ("part-*", f"{_MANIFEST}.*"):
+    for partial in samples.folder.glob(f"{ours}{atomic.SUFFIX}"):
+      partial.unlink()
   known = _read_manifest(samples.folder)
   wanted = {
     "format": _FORMAT,
@@ -192,7 +193,9 @@ def _begin(samples: Samples) -> None:
     if num == samples.num:
       return
   text = json.dumps({**wanted, "num": samples.num}, indent=2, sort_keys=True)
-  _replace(samples.folder / _MANIFEST, lambda f: f.write(text.encode() + b"\n"))
+  atomic.replace(
+    samples.folder / _MANIFEST, lambda f: f.write(text.encode() + b"\n")
+  )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -236,21 +239,4 @@ def _sound(path: Path) -> bool:
 
 
 def _write_part(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  _replace(path, lambda file: np.savez(file, **arrays))
-
-
-def _replace(path: Path, write: Callable[[Any], Any]) -> None:
-  """Writes beside the file, flushes to the disk, renames over it."""
-  handle, partial = tempfile.mkstemp(
-    prefix=f"{path.name}.", suffix=".partial", dir=path.parent
-  )
-  try:
-    with os.fdopen(handle, "wb") as file:
-      write(file)
-      file.flush()
-      os.fsync(file.fileno())
-    os.chmod(partial, 0o644)
-    os.replace(partial, path)
-  finally:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(partial)
+  atomic.replace(path, lambda file: np.savez(file, **arrays))

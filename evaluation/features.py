@@ -1,0 +1,227 @@
+"""Extracts features of a set of images, on every device of every process.
+
+Each process takes every n-th batch, splits it over its own devices, and never
+waits for another until the end, when moments and kept features are gathered
+once. Batches are padded to one shape and padding is cut off, so that results
+depend neither on the batch size nor on devices. Letters: `n` images, `d`
+features.
+"""
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from evaluation import (
+  image_sets,
+  inception,
+  inception_weights,
+  moments,
+  preprocess,
+)
+
+KINDS = ("pool", "spatial", "logits")
+_MOMENTS = ("pool", "spatial")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """What turns images into features.
+
+  Attributes:
+    params: Of `apply`; a jitted argument.
+    apply: Maps (params, uint8 images [b, h, w, 3]) to features by kind.
+    preprocess: The mode, one of `preprocess.MODES`.
+    weights: SHA-256 of the weights, or "random:SEED".
+    official: Whether published numbers use these weights.
+  """
+
+  params: Any
+  apply: Callable[[Any, jax.Array], Mapping[str, jax.Array]]
+  preprocess: str
+  weights: str
+  official: bool
+
+  @property
+  def random(self) -> bool:
+    """Whether results are for tests only."""
+    return self.weights.startswith(inception_weights.RANDOM)
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+  """What is known of a set after one pass.
+
+  Attributes:
+    count: Number of images.
+    moments: Of `pool` (FID) and `spatial` (sFID).
+    kept: The features that were asked for by kind, [n, d] float32, in order.
+    size: Rows and columns of the images.
+    digest: SHA-256 over the pixels of all images in order.
+  """
+
+  count: int
+  moments: Mapping[str, moments.Moments]
+  kept: Mapping[str, np.ndarray]
+  size: tuple[int, int]
+  digest: str
+
+
+def network(
+  weights: inception_weights.Weights, mode: str = preprocess.DEFAULT
+) -> Network:
+  """Makes Inception with one of the three preprocessings."""
+  preprocess.check(mode)
+
+  def apply(params, images):
+    return inception.features(params, preprocess.prepare(images, mode))
+
+  return Network(weights.params, apply, mode, weights.sha256, weights.official)
+
+
+def extract(
+  images: image_sets.ImageSet,
+  net: Network,
+  *,
+  batch: int = 64,
+  keep: Sequence[str] = ("pool", "logits"),
+  keep_first: int | None = None,
+  devices: Sequence[jax.Device] | None = None,
+  progress: Callable[[int, int], None] | None = None,
+) -> Features:
+  """Extracts features in one pass; every process calls it.
+
+  Args:
+    images: The set.
+    net: Of `network`.
+    batch: Images at a time in a process, rounded up to its devices.
+    keep: Kinds whose features are returned; the others only as moments.
+    keep_first: Keep those of so many images only (None: all).
+    devices: Of this process; all of its own by default.
+    progress: Called with (images done, images) by process 0.
+
+  Raises:
+    FeatureError: Features are not finite.
+    ImageSetError: The images cannot be read or differ in size.
+  """
+  devices = jax.local_devices() if devices is None else devices
+  batch = -(-batch // len(devices)) * len(devices)
+  limit = images.num if keep_first is None else keep_first
+  run = _jitted(net, devices)
+  parts: dict[str, list[moments.Moments]] = {kind: [] for kind in _MOMENTS}
+  kept: dict[str, list[np.ndarray]] = {kind: [] for kind in keep}
+  rows, hashes, size = [], [], (0, 0)
+  index, processes = jax.process_index(), jax.process_count()
+  for start, piece in images.batches(batch, index, processes):
+    found = run(_padded(piece, batch))
+    size = piece.shape[1:3]
+    hashes += [hashlib.sha256(image).digest() for image in piece]
+    rows.append(np.arange(start, start + len(piece)))
+    for kind in {*_MOMENTS, *keep}:
+      values = moments.check_finite(found[kind][: len(piece)])
+      if kind in parts:
+        parts[kind].append(moments.of(values))
+      if kind in kept:
+        kept[kind].append(values[: max(0, limit - start)])
+    if progress and index == 0:
+      # The others are about as far.
+      progress(min(start + processes * batch, images.num), images.num)
+  return _gather(images.num, parts, kept, rows, hashes, size)
+
+
+def _jitted(net: Network, devices: Sequence[jax.Device]):
+  """Returns the network on padded host batches, params put once."""
+  mesh = jax.sharding.Mesh(
+    np.array(devices), ("data",), axis_types=(AxisType.Auto,)
+  )
+  replicated = NamedSharding(mesh, P())
+  split = NamedSharding(mesh, P("data"))
+  params = jax.device_put(net.params, replicated)
+  apply = jax.jit(
+    net.apply, in_shardings=(replicated, split), out_shardings=split
+  )
+
+  def run(images: np.ndarray) -> dict[str, np.ndarray]:
+    return jax.device_get(apply(params, jax.device_put(images, split)))
+
+  return run
+
+
+def _padded(images: np.ndarray, batch: int) -> np.ndarray:
+  missing = batch - len(images)
+  return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+
+
+def _gather(num, parts, kept, rows, hashes, size) -> Features:
+  """Brings the parts of all processes together, the same on each."""
+  merged = {kind: moments.merged(p) if p else None for kind, p in parts.items()}
+  arrays = {
+    "rows": np.concatenate(rows) if rows else np.zeros(0, np.int64),
+    "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+    "size": np.array([size]),
+  }
+  for kind, pieces in kept.items():
+    if pieces:
+      arrays[f"kept/{kind}"] = np.concatenate(pieces)
+  for kind, part in merged.items():
+    if part is not None:
+      arrays[f"{kind}/count"] = np.array([part.count])
+      arrays[f"{kind}/mean"] = part.mean[None]
+      arrays[f"{kind}/scatter"] = part.scatter[None]
+  sets = [arrays] if jax.process_count() == 1 else _exchange(arrays)
+  sets = [found for found in sets if len(found["rows"])]
+  order = np.concatenate([found["rows"] for found in sets])
+  place = np.argsort(order)
+  hashes = np.concatenate([found["hashes"] for found in sets])[place]
+  joined = {}
+  for kind in kept:
+    values = np.concatenate([found[f"kept/{kind}"] for found in sets])
+    # Kept rows are the first ones of the order, in every process.
+    joined[kind] = values[np.argsort(_first(sets, kind))]
+  total = {
+    kind: moments.merged(
+      moments.Moments(
+        int(found[f"{kind}/count"][0]),
+        found[f"{kind}/mean"][0],
+        found[f"{kind}/scatter"][0],
+      )
+      for found in sets
+    )
+    for kind in parts
+  }
+  digest = hashlib.sha256(hashes.tobytes()).hexdigest()
+  h, w = (int(x) for x in sets[0]["size"][0])
+  return Features(num, total, joined, (h, w), digest)
+
+
+def _first(sets, kind) -> np.ndarray:
+  """Returns the numbers of the images whose features were kept."""
+  return np.concatenate(
+    [found["rows"][: len(found[f"kept/{kind}"])] for found in sets]
+  )
+
+
+def _exchange(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+  """Gives every process the arrays of all, whatever their sizes.
+
+  They travel as bytes: JAX would round float64 to float32.
+  """
+  buffer = io.BytesIO()
+  np.savez(buffer, **arrays)
+  raw = np.frombuffer(buffer.getvalue(), np.uint8)
+  gather = multihost_utils.process_allgather
+  lengths = np.asarray(gather(np.array([len(raw)], np.int32))).reshape(-1)
+  padded = np.zeros(-(-int(lengths.max()) // 4) * 4, np.uint8)
+  padded[: len(raw)] = raw
+  everyone = np.asarray(gather(padded.view(np.uint32)))
+  return [
+    dict(np.load(io.BytesIO(row.view(np.uint8)[:length].tobytes())))
+    for row, length in zip(everyone, lengths)
+  ]

@@ -1,0 +1,378 @@
+"""Sets of images to measure: folders, `.npz` and `.npy` files, arrays, samples.
+
+All give uint8 RGB of one size, in pieces: nothing holds a whole set. Rules:
+floats are rounded, never floored; grey is replicated; alpha is dropped; 16-bit
+images are divided by 257. Letters: `b h w`.
+"""
+
+import dataclasses
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from evaluation import generation
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
+_LOSSY = (".jpg", ".jpeg", ".webp")
+_IMAGES_MEMBER = "arr_0.npy"
+
+
+class ImageSetError(ValueError):
+  """Images that are absent, unreadable or not of one size."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+  """A set of images of one size.
+
+  Attributes:
+    name: For messages and results.
+    num: How many.
+    pieces: Takes a number of images b and yields uint8 [<= b, h, w, 3] in
+      order, every image once.
+    labels: int [num], or None.
+    notes: What a reader of the result should know.
+  """
+
+  name: str
+  num: int
+  pieces: Callable[[int], Iterator[np.ndarray]]
+  labels: np.ndarray | None = None
+  notes: tuple[str, ...] = ()
+
+  def batches(
+    self, size: int, index: int = 0, count: int = 1
+  ) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields every `count`-th batch, beginning with the `index`-th.
+
+    Args:
+      size: Images in a batch; the last one has fewer.
+      index: Which of the processes this is.
+      count: How many processes share the set.
+
+    Yields:
+      The number of the batch's first image, and uint8 [b, h, w, 3].
+
+    Raises:
+      ImageSetError: Images differ in size, or are not as many as promised.
+    """
+    shape, seen = None, 0
+    for number, piece in enumerate(self.pieces(size)):
+      if shape not in (None, piece.shape[1:]):
+        raise ImageSetError(
+          f"{self.name}: image {seen} is {_size(piece.shape)}, the first is"
+          f" {_size((1, *shape))}; give them one size with size="
+        )
+      shape = piece.shape[1:]
+      if number % count == index:
+        yield seen, piece
+      seen += len(piece)
+    if seen != self.num:
+      raise ImageSetError(f"{self.name} has {seen} images, not {self.num}")
+
+  def take(self, num: int) -> "ImageSet":
+    """Returns the first `num` images.
+
+    Raises:
+      ImageSetError: There are not as many.
+    """
+    if num > self.num:
+      raise ImageSetError(f"{self.name} has {self.num} images, not {num}")
+
+    def pieces(size):
+      left = num
+      for piece in self.pieces(size):
+        yield piece[:left]
+        left -= len(piece[:left])
+        if not left:
+          return
+
+    labels = None if self.labels is None else self.labels[:num]
+    return dataclasses.replace(self, num=num, pieces=pieces, labels=labels)
+
+  def map(
+    self, change: Callable[[np.ndarray], np.ndarray], name: str
+  ) -> "ImageSet":
+    """Returns the set with each piece changed, uint8 to uint8."""
+
+    def pieces(size):
+      return map(change, self.pieces(size))
+
+    return dataclasses.replace(
+      self, name=f"{self.name} ({name})", pieces=pieces
+    )
+
+
+def open_set(source: Any, size: int = 0) -> ImageSet:
+  """Opens a set of images.
+
+  Args:
+    source: A folder of images or of class folders; a folder of samples of
+      `generation`; an `.npz` with `arr_0` or `.npy` [n, h, w, c]; an array.
+    size: Where positive, images of a folder are cropped to this square as ADM
+      does; other sources must have it already.
+
+  Raises:
+    ImageSetError: There are no images, or they cannot be read.
+  """
+  if isinstance(source, ImageSet):
+    return source
+  if isinstance(source, np.ndarray):
+    return from_array(source)
+  path = Path(source)
+  if path.is_dir():
+    if generation.is_samples(path):
+      return from_samples(generation.open_samples(path), str(path))
+    return from_folder(path, size)
+  if not path.exists():
+    raise ImageSetError(f"{path} is absent: give a folder, .npz or .npy")
+  if path.suffix == ".npz":
+    return from_npz(path)
+  if path.suffix == ".npy":
+    return from_array(_load(path), str(path))
+  raise ImageSetError(f"{path} is neither a folder nor .npz nor .npy")
+
+
+def from_array(images: np.ndarray, name: str = "an array") -> ImageSet:
+  """Makes a set of images in memory, [n, h, w] or [n, h, w, c]."""
+  if images.ndim not in (3, 4) or not len(images):
+    raise ImageSetError(
+      f"{name} has shape {images.shape}, not [n, h, w, c] with n > 0"
+    )
+  to_rgb(images[:1], name)
+
+  def pieces(size):
+    for start in range(0, len(images), size):
+      yield to_rgb(images[start : start + size], name)
+
+  return ImageSet(name, len(images), pieces)
+
+
+def from_samples(samples: generation.Samples, name: str) -> ImageSet:
+  """Makes a set of the `images` that a sampling job wrote, with `labels`."""
+
+  def pieces(size):
+    return _rebatch(
+      (to_rgb(part["images"], name) for part in samples.parts()), size
+    )
+
+  first = samples.part(0)
+  if "images" not in first:
+    raise ImageSetError(f"{name}: the samples have no field `images`")
+  labels = None
+  if "labels" in first:
+    labels = np.concatenate([part["labels"] for part in samples.parts()])
+  return ImageSet(name, len(samples), pieces, labels)
+
+
+def from_npz(path: str | os.PathLike) -> ImageSet:
+  """Makes a set of `arr_0` of an `.npz`, streamed out of the zip.
+
+  `arr_1`, where there is one with as many integers, holds the labels.
+  """
+
+  def pieces(size):
+    with _member(path) as (file, shape, dtype):
+      row = int(np.prod(shape[1:])) * dtype.itemsize
+      for start in range(0, shape[0], size):
+        count = min(size, shape[0] - start)
+        raw = _read(file, count * row, path)
+        array = np.frombuffer(raw, dtype).reshape(count, *shape[1:])
+        yield to_rgb(array, str(path))
+
+  with _member(path) as (_, shape, dtype):
+    if len(shape) not in (3, 4) or not shape[0]:
+      raise ImageSetError(f"{path}: arr_0 has shape {shape}, no images")
+    if dtype != np.uint8:
+      raise ImageSetError(f"{path}: arr_0 is {dtype}, not uint8")
+  labels = None
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      if "arr_1" in file.files:
+        found = file["arr_1"]
+        if found.shape == shape[:1] and found.dtype.kind in "iu":
+          labels = found
+  except (ValueError, OSError, zipfile.BadZipFile) as error:
+    raise ImageSetError(f"{path} cannot be read: {error}") from error
+  return ImageSet(str(path), shape[0], pieces, labels)
+
+
+def from_folder(path: str | os.PathLike, size: int = 0) -> ImageSet:
+  """Makes a set of all images below a folder, in the order of their names.
+
+  Where every image lies in a subfolder, those are the classes, numbered in
+  the order of their names.
+  """
+  root = Path(path)
+  files = sorted(
+    p
+    for p in root.rglob("*")
+    if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+  )
+  if not files:
+    raise ImageSetError(
+      f"{root} has no images ({', '.join(SUFFIXES)}): is it the right folder?"
+    )
+  notes = ()
+  lossy = sum(p.suffix.lower() in _LOSSY for p in files)
+  if lossy:
+    notes = (
+      f"{lossy} of {len(files)} images are JPEG or WebP: compression changes"
+      " FID; save samples as PNG or .npz",
+    )
+
+  def pieces(count):
+    for start in range(0, len(files), count):
+      images = [_open(p, size) for p in files[start : start + count]]
+      shapes = {image.shape for image in images}
+      if len(shapes) > 1:
+        odd = next(
+          i for i, x in enumerate(images) if x.shape != images[0].shape
+        )
+        raise ImageSetError(
+          f"{files[start + odd]} is {_size((1, *images[odd].shape))},"
+          f" {files[start]} is {_size((1, *images[0].shape))}; give them one"
+          " size with size="
+        )
+      yield np.stack(images)
+
+  labels = None
+  folders = [p.relative_to(root).parts[:-1] for p in files]
+  if all(folders):
+    names = sorted({parts[0] for parts in folders})
+    labels = np.array([names.index(parts[0]) for parts in folders])
+  return ImageSet(str(root), len(files), pieces, labels, notes)
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+  """Rounds floats in [-1, 1] to uint8, clipping: the rule for our samples."""
+  scaled = (np.asarray(pixels, np.float32) + 1) * 127.5
+  return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def to_rgb(images: np.ndarray, name: str = "images") -> np.ndarray:
+  """Returns uint8 images [b, h, w, 3] of grey, RGB or RGBA ones.
+
+  Raises:
+    ImageSetError: They are not uint8, or have another number of channels.
+  """
+  if images.dtype != np.uint8:
+    raise ImageSetError(
+      f"{name} is {images.dtype}, not uint8; round floats with"
+      " image_sets.to_uint8"
+    )
+  if images.ndim == 3:
+    images = images[..., None]
+  channels = images.shape[-1]
+  if channels in (1, 2):
+    return np.repeat(images[..., :1], 3, axis=-1)
+  if channels in (3, 4):
+    return np.ascontiguousarray(images[..., :3])
+  raise ImageSetError(f"{name} has {channels} channels, not 1 to 4")
+
+
+def crop_square(image: Image.Image, size: int) -> Image.Image:
+  """Crops to a square as ADM does: halve by boxes, bicubic, centre crop."""
+  while min(image.size) >= 2 * size:
+    halved = tuple(x // 2 for x in image.size)
+    image = image.resize(halved, resample=Image.Resampling.BOX)
+  scale = size / min(image.size)
+  scaled = tuple(round(x * scale) for x in image.size)
+  image = image.resize(scaled, resample=Image.Resampling.BICUBIC)
+  left, top = ((x - size) // 2 for x in image.size)
+  return image.crop((left, top, left + size, top + size))
+
+
+def _open(path: Path, size: int) -> np.ndarray:
+  try:
+    with Image.open(path) as file:
+      if file.mode.startswith("I"):
+        # Pillow would clip 16 bits to 8.
+        image = Image.fromarray((np.asarray(file) // 257).astype(np.uint8))
+      else:
+        image = file
+      image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+      image = Image.fromarray(np.asarray(image)[..., :3])
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+    raise ImageSetError(f"{path} is not a readable image: {e}") from e
+  return np.asarray(crop_square(image, size) if size else image)
+
+
+class _member:
+  """Opens `arr_0` of an .npz as a stream: file, shape, element type."""
+
+  def __init__(self, path: str | os.PathLike):
+    self._path = path
+
+  def __enter__(self) -> tuple[IO[bytes], tuple[int, ...], np.dtype]:
+    try:
+      self._zip = zipfile.ZipFile(self._path)
+      if _IMAGES_MEMBER not in self._zip.namelist():
+        raise ImageSetError(
+          f"{self._path} has no arr_0: it holds no images but"
+          f" {', '.join(self._zip.namelist()[:6])}"
+        )
+      file = self._zip.open(_IMAGES_MEMBER)
+      version = np.lib.format.read_magic(file)
+      read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+      }.get(version)
+      if read is None:
+        raise ImageSetError(f"{self._path}: arr_0 has format {version}")
+      shape, fortran, dtype = read(file)
+    except ImageSetError:
+      raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      raise ImageSetError(f"{self._path} cannot be read: {error}") from error
+    if fortran or dtype.hasobject:
+      raise ImageSetError(f"{self._path}: arr_0 is not in C order")
+    return file, shape, dtype
+
+  def __exit__(self, *_) -> None:
+    self._zip.close()
+
+
+def _read(file: IO[bytes], count: int, path: Any) -> bytes:
+  """Reads exactly `count` bytes of a stream."""
+  try:
+    raw = file.read(count)
+  except (OSError, EOFError, zipfile.BadZipFile) as error:
+    raise ImageSetError(f"{path} is damaged: {error}") from error
+  if len(raw) != count:
+    raise ImageSetError(f"{path}: arr_0 is truncated")
+  return raw
+
+
+def _load(path: Path) -> np.ndarray:
+  try:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+  except (OSError, ValueError) as error:
+    raise ImageSetError(f"{path} cannot be read: {error}") from error
+
+
+def _rebatch(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+  """Cuts a stream of arrays into pieces of `size` rows."""
+  waiting: list[np.ndarray] = []
+  held = 0
+  for part in parts:
+    waiting.append(part)
+    held += len(part)
+    if held >= size:
+      rows = np.concatenate(waiting)
+      whole = math.floor(held / size) * size
+      for start in range(0, whole, size):
+        yield rows[start : start + size]
+      waiting, held = [rows[whole:]], held - whole
+  if held:
+    yield np.concatenate(waiting)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+  return f"{shape[1]} x {shape[2]}"

@@ -1,0 +1,146 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from evaluation import features, image_sets, inception_weights, moments
+from tests.evaluation import tiny_network
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = np.random.RandomState(0).randint(0, 256, (21, 8, 8, 3), np.uint8)
+
+
+def extract(**options):
+  images = image_sets.from_array(IMAGES)
+  return features.extract(images, tiny_network.make(), **options)
+
+
+def same(a, b, tolerance=1e-12):
+  for kind in ("pool", "spatial"):
+    x, y = a.moments[kind], b.moments[kind]
+    assert x.count == y.count == 21
+    np.testing.assert_allclose(x.mean, y.mean, atol=tolerance)
+    np.testing.assert_allclose(x.scatter, y.scatter, atol=tolerance)
+  assert a.digest == b.digest and a.size == b.size == (8, 8)
+
+
+def test_moments_are_those_of_the_features():
+  found = extract(batch=8)
+  direct = moments.of(found.kept["pool"])
+  np.testing.assert_allclose(
+    found.moments["pool"].mean, direct.mean, atol=1e-12
+  )
+  np.testing.assert_allclose(
+    found.moments["pool"].covariance, direct.covariance, atol=1e-12
+  )
+
+
+@pytest.mark.parametrize("batch, devices", [(1, 1), (5, 1), (8, 8), (64, 4)])
+def test_neither_batch_nor_devices_matter(batch, devices):
+  found = extract(batch=batch, devices=jax.devices()[:devices])
+  whole = extract(batch=24, devices=jax.devices()[:1])
+  # The float32 features themselves agree to their last bits.
+  same(found, whole, 1e-5)
+  for kind in ("pool", "logits"):
+    np.testing.assert_allclose(found.kept[kind], whole.kept[kind], atol=1e-5)
+
+
+def test_only_what_is_asked_for_is_kept():
+  found = extract(batch=8, keep=("pool",), keep_first=13)
+  assert set(found.kept) == {"pool"} and len(found.kept["pool"]) == 13
+  np.testing.assert_array_equal(found.kept["pool"], extract().kept["pool"][:13])
+  assert found.moments["pool"].count == 21
+
+
+def test_progress_ends_at_the_number_of_images():
+  calls = []
+  extract(batch=8, progress=lambda *a: calls.append(a))
+  assert calls == [(8, 21), (16, 21), (21, 21)]
+
+
+def test_the_digest_follows_the_pixels():
+  changed = IMAGES.copy()
+  changed[20, 7, 7, 2] ^= 1
+  other = features.extract(
+    image_sets.from_array(changed), tiny_network.make(), batch=8
+  )
+  assert other.digest != extract(batch=16).digest
+
+
+def test_inception_is_wired_to_its_preprocessing():
+  weights = inception_weights.Weights({}, "random:0", False)
+  net = features.network(weights, "clean")
+  assert (net.preprocess, net.weights, net.random) == (
+    "clean",
+    "random:0",
+    True,
+  )
+  with pytest.raises(ValueError, match="not one of adm"):
+    features.network(weights, "bilinear")
+
+
+def test_features_that_are_not_finite_are_named():
+  net = tiny_network.make()
+  net = features.Network(net.params * np.nan, net.apply, "adm", "x", False)
+  with pytest.raises(moments.FeatureError, match="not finite"):
+    features.extract(image_sets.from_array(IMAGES), net)
+
+
+WORKER = """
+import sys, json
+import jax
+index, port, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+jax.config.update("jax_num_cpu_devices", 2)
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, index,
+                           initialization_timeout=60)
+import numpy as np
+from evaluation import features, image_sets
+from tests.evaluation import tiny_network
+images = np.random.RandomState(0).randint(0, 256, (21, 8, 8, 3), np.uint8)
+found = features.extract(
+  image_sets.from_array(images), tiny_network.make(), batch=4)
+np.savez(f"{out}/{index}.npz", pool=found.kept["pool"],
+         mean=found.moments["pool"].mean,
+         scatter=found.moments["pool"].scatter,
+         spatial=found.moments["spatial"].scatter)
+json.dump([found.digest, found.count], open(f"{out}/{index}.json", "w"))
+"""
+
+
+def test_two_processes_give_the_same_moments_as_one(tmp_path):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  workers = [
+    subprocess.Popen(
+      [sys.executable, "-c", WORKER, str(i), str(port), str(tmp_path)],
+      cwd=ROOT,
+      env=environment,
+      stderr=subprocess.PIPE,
+    )
+    for i in range(2)
+  ]
+  try:
+    for worker in workers:
+      _, errors = worker.communicate(timeout=120)
+      assert worker.returncode == 0, errors.decode()[-2000:]
+  finally:
+    for worker in workers:
+      worker.kill()
+  whole = extract(batch=8)
+  for i in range(2):
+    found = np.load(tmp_path / f"{i}.npz")
+    np.testing.assert_allclose(found["pool"], whole.kept["pool"], atol=1e-5)
+    expected = whole.moments["pool"]
+    np.testing.assert_allclose(found["mean"], expected.mean, atol=1e-6)
+    np.testing.assert_allclose(found["scatter"], expected.scatter, atol=1e-5)
+    assert found["scatter"].dtype == np.float64
+    digest = json.loads((tmp_path / f"{i}.json").read_text())
+    assert digest == [whole.digest, 21]

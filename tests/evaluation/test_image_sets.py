@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation import generation, image_sets
+
+IMAGES = np.random.RandomState(0).randint(0, 256, (11, 6, 5, 3), np.uint8)
+
+
+def everything(images, size=4):
+  return np.concatenate([piece for _, piece in images.batches(size)])
+
+
+def folder(path, images=IMAGES, suffix=".png"):
+  path.mkdir(parents=True, exist_ok=True)
+  for i, image in enumerate(images):
+    Image.fromarray(image).save(path / f"{i:03d}{suffix}")
+  return path
+
+
+def sources(tmp_path):
+  np.savez(tmp_path / "stored.npz", IMAGES)
+  np.savez_compressed(tmp_path / "packed.npz", IMAGES, np.arange(11))
+  np.save(tmp_path / "a.npy", IMAGES)
+  generation.generate(
+    lambda i: {"images": IMAGES[i % 11], "labels": i}, 11, 4, tmp_path / "s"
+  )
+  return {
+    "array": IMAGES,
+    "stored": tmp_path / "stored.npz",
+    "packed": tmp_path / "packed.npz",
+    "npy": tmp_path / "a.npy",
+    "samples": tmp_path / "s",
+    "folder": folder(tmp_path / "folder"),
+  }
+
+
+def test_every_source_gives_every_image_once_in_order(tmp_path):
+  for name, source in sources(tmp_path).items():
+    images = image_sets.open_set(source)
+    assert images.num == 11, name
+    for size in (1, 4, 11, 50):
+      np.testing.assert_array_equal(everything(images, size), IMAGES)
+    if name in ("packed", "samples"):
+      np.testing.assert_array_equal(images.labels, np.arange(11))
+
+
+def test_processes_share_the_batches_without_gap_or_overlap(tmp_path):
+  images = image_sets.from_array(IMAGES)
+  found = np.zeros_like(IMAGES)
+  seen = []
+  for index in range(3):
+    for start, piece in images.batches(2, index, 3):
+      found[start : start + len(piece)] = piece
+      seen += range(start, start + len(piece))
+  np.testing.assert_array_equal(found, IMAGES)
+  assert sorted(seen) == list(range(11))
+
+
+def test_take_and_map(tmp_path):
+  images = image_sets.from_array(IMAGES).take(5)
+  np.testing.assert_array_equal(everything(images, 2), IMAGES[:5])
+  inverted = images.map(lambda x: 255 - x, "inverted")
+  np.testing.assert_array_equal(everything(inverted), 255 - IMAGES[:5])
+  assert inverted.name.endswith("(inverted)")
+  with pytest.raises(image_sets.ImageSetError, match="5 images, not 6"):
+    images.take(6)
+
+
+def test_class_folders_become_labels(tmp_path):
+  folder(tmp_path / "b", IMAGES[:2])
+  folder(tmp_path / "a", IMAGES[2:5])
+  images = image_sets.open_set(tmp_path)
+  np.testing.assert_array_equal(images.labels, [0, 0, 0, 1, 1])
+  np.testing.assert_array_equal(everything(images), IMAGES[[2, 3, 4, 0, 1]])
+
+
+def test_odd_pictures_become_rgb(tmp_path):
+  grey = IMAGES[0, :, :, 0]
+  alpha = np.dstack([IMAGES[0], np.zeros((6, 5), np.uint8)])
+  deep = grey.astype(np.uint16) * 257
+  Image.fromarray(grey).save(tmp_path / "0.png")
+  Image.fromarray(alpha).save(tmp_path / "1.png")
+  Image.fromarray(deep).save(tmp_path / "2.png")
+  found = everything(image_sets.open_set(tmp_path))
+  np.testing.assert_array_equal(found[0], np.dstack([grey] * 3))
+  np.testing.assert_array_equal(found[1], IMAGES[0])
+  np.testing.assert_array_equal(found[2], np.dstack([grey] * 3))
+  rgba = image_sets.to_rgb(np.concatenate([IMAGES, IMAGES[..., :1]], -1))
+  np.testing.assert_array_equal(rgba, IMAGES)
+
+
+def test_pictures_are_cropped_to_squares_on_request(tmp_path):
+  image = np.zeros((64, 100, 3), np.uint8)
+  image[:, 18:82] = 200
+  folder(tmp_path, [image])
+  found = everything(image_sets.open_set(tmp_path, size=16))
+  assert found.shape == (1, 16, 16, 3)
+  assert (found[:, :, 2:-2] == 200).all() and found.min() > 150
+
+
+def test_lossy_samples_are_noted(tmp_path):
+  images = image_sets.open_set(folder(tmp_path, suffix=".jpg"))
+  assert "11 of 11 images are JPEG" in images.notes[0]
+
+
+def test_floats_are_rounded_and_clipped():
+  pixels = np.array([-2, -1, 0, 1 / 255, 1, 3])
+  np.testing.assert_array_equal(
+    image_sets.to_uint8(pixels), [0, 0, 128, 128, 255, 255]
+  )
+
+
+def test_bad_sets_are_named(tmp_path):
+  error = image_sets.ImageSetError
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(error, match="has no images"):
+    image_sets.open_set(tmp_path / "empty")
+  with pytest.raises(error, match="is absent"):
+    image_sets.open_set(tmp_path / "nowhere")
+  (tmp_path / "x.txt").write_text("")
+  with pytest.raises(error, match="neither a folder nor"):
+    image_sets.open_set(tmp_path / "x.txt")
+  mixed = folder(tmp_path / "mixed", [*IMAGES[:5], IMAGES[0, :4]])
+  for size in (2, 6):
+    with pytest.raises(error, match="4 x 5"):
+      everything(image_sets.open_set(mixed), size)
+  broken = folder(tmp_path / "broken")
+  (broken / "005.png").write_bytes(b"not a picture")
+  with pytest.raises(error, match=r"005\.png is not a readable"):
+    everything(image_sets.open_set(broken))
+  np.savez(tmp_path / "f.npz", IMAGES.astype(np.float32))
+  with pytest.raises(error, match="float32, not uint8"):
+    image_sets.open_set(tmp_path / "f.npz")
+  np.savez(tmp_path / "m.npz", mu=np.zeros(3))
+  with pytest.raises(error, match="no arr_0"):
+    image_sets.open_set(tmp_path / "m.npz")
+  np.savez(tmp_path / "t.npz", IMAGES)
+  data = (tmp_path / "t.npz").read_bytes()
+  at = data.index(IMAGES.tobytes()[:50]) + 99
+  (tmp_path / "t.npz").write_bytes(
+    data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+  )
+  with pytest.raises(error, match="CRC"):
+    everything(image_sets.open_set(tmp_path / "t.npz"))
+  (tmp_path / "t.npz").write_bytes(data[:200])
+  with pytest.raises(error, match="cannot be read"):
+    image_sets.open_set(tmp_path / "t.npz")
+
+
+def test_a_set_that_ends_early_is_found():
+  images = image_sets.ImageSet("short", 12, lambda n: iter([IMAGES]))
+  with pytest.raises(image_sets.ImageSetError, match="11 images, not 12"):
+    everything(images)
