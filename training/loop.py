@@ -167,6 +167,10 @@ class _Engine:
           self.begin()
         reason = self.train()
     except BaseException as error:
+      # Alone, let the save in flight finish; others may be gone for ever.
+      if jax.process_count() == 1:
+        with contextlib.suppress(checkpoint.CheckpointError):
+          self.saved.wait()
       first = (str(error).splitlines() or [""])[0]
       self.status("failed", f"{type(error).__name__}: {first}")
       raise

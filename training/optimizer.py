@@ -228,13 +228,22 @@ def apply_gradients(
   """
   updates, opt_state = tx.update(grads, opt_state, params)
   metrics = {
-    f"{prefix}/grad_norm": optax.global_norm(grads),
-    f"{prefix}/update_norm": optax.global_norm(updates),
+    f"{prefix}/grad_norm": global_norm(grads),
+    f"{prefix}/update_norm": global_norm(updates),
   }
   rate = learning_rate(opt_state)
   if rate is not None:
     metrics[f"{prefix}/learning_rate"] = rate
   return optax.apply_updates(params, updates), opt_state, metrics
+
+
+def global_norm(tree: Any) -> jax.Array:
+  """Take the root of the sum of all squares: float32 scalar."""
+  squares = [
+    jnp.sum(jnp.square(jnp.abs(x).astype(jnp.float32)))
+    for x in jax.tree.leaves(tree)
+  ]
+  return jnp.sqrt(sum(squares, jnp.float32(0.0)))
 
 
 def update(
