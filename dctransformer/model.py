@@ -59,6 +59,8 @@ class DCTransformer(nn.Module):
       num_classes is the null class.
     stride: of the encoder's convolution; a token covers stride^2 blocks.
     kernel: side of that convolution's window.
+    class_scale: deviation of the class embedding at the start; short runs
+      learn the label sooner when it stands out.
   """
 
   codec: dct.Codec
@@ -68,6 +70,7 @@ class DCTransformer(nn.Module):
   num_classes: int = 0
   stride: int = 2
   kernel: int = 4
+  class_scale: float = 0.02
 
   def setup(self):
     codec, width = self.codec, self.shape.width
@@ -82,7 +85,11 @@ class DCTransformer(nn.Module):
     self.rows_table = table(codec.rows // 2 + 1)
     self.cols_table = table(codec.cols // 2 + 1)
     if self.num_classes:
-      self.class_table = table(self.num_classes + 1)
+      self.class_table = nn.Embed(
+        self.num_classes + 1,
+        width,
+        embedding_init=nn.initializers.normal(self.class_scale),
+      )
 
     self.patch = nn.Conv(
       width,
