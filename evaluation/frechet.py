@@ -27,16 +27,23 @@ def distance(a: moments.Moments, b: moments.Moments) -> float:
   Raises:
     FeatureError: Widths differ, or moments are not finite.
   """
-  for name, part in (("first", a), ("second", b)):
-    if part.count <= len(part.mean):
-      warnings.warn(
-        f"the {name} set has {part.count} examples for {len(part.mean)}"
-        " features: its covariance is singular and the Frechet distance is"
-        " biased upwards, not comparable with published values",
-        SmallSampleWarning,
-        stacklevel=2,
-      )
+  warn_if_small("first set", a.count, len(a.mean), stacklevel=3)
+  warn_if_small("second set", b.count, len(b.mean), stacklevel=3)
   return gaussians(a.mean, a.covariance, b.mean, b.covariance)
+
+
+def warn_if_small(
+  name: str, count: int | None, width: int, stacklevel: int = 2
+) -> None:
+  """Warns where a covariance of `width` features has too few examples."""
+  if count is not None and count <= width:
+    warnings.warn(
+      f"the {name} has {count} examples for {width} features: its covariance"
+      " is singular and the Frechet distance is biased upwards, not comparable"
+      " with published values",
+      SmallSampleWarning,
+      stacklevel=stacklevel,
+    )
 
 
 def gaussians(

@@ -92,7 +92,7 @@ def test_odd_pictures_become_rgb(tmp_path):
 
 def test_pictures_are_cropped_to_squares_on_request(tmp_path):
   image = np.zeros((64, 100, 3), np.uint8)
-  image[:, 18:82] = 200
+  image[:, 14:86] = 200
   folder(tmp_path, [image])
   found = everything(image_sets.open_set(tmp_path, size=16))
   assert found.shape == (1, 16, 16, 3)

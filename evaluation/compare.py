@@ -1,0 +1,195 @@
+"""Scores samples against a reference: every number and all that decides it.
+
+FID, sFID, KID, precision and recall and so on carry their qualifiers in their
+names: `fid_adm_50k` is not comparable with `fid_clean_50k` or `fid_adm_5k`,
+and with weights other than the public ones nothing is called FID at all.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluation import (
+  features,
+  frechet,
+  inception_score,
+  kid,
+  manifold,
+  reference,
+)
+
+# What each needs of the samples and of the reference.
+METRICS = (
+  "fid",
+  "sfid",
+  "is",
+  "kid",
+  "precision_recall",
+  "density_coverage",
+)
+CONVENTION = 50_000
+_PRECISION_IMAGES = 10_000
+_KID_SIZE = 1000
+
+
+def scores(
+  samples: features.Features,
+  net: features.Network,
+  against: reference.Statistics | None,
+  reference_features: np.ndarray | None = None,
+  metrics: Sequence[str] = METRICS,
+) -> tuple[dict[str, float], list[str]]:
+  """Returns scores by qualified name, and notes for the reader.
+
+  A metric that the reference does not allow is left out and noted.
+
+  Args:
+    samples: With `pool` and `logits` kept, as the metrics need.
+    net: What extracted both sets.
+    against: The reference; None gives the Inception Score only.
+    reference_features: pool_3 features of reference images, [n, 2048].
+    metrics: Which of `METRICS`.
+
+  Raises:
+    ValueError: A metric is unknown.
+  """
+  unknown = [name for name in metrics if name not in METRICS]
+  if unknown:
+    raise ValueError(
+      f"metric {unknown[0]!r} is not one of {', '.join(METRICS)}"
+    )
+  found: dict[str, float] = {}
+  notes: list[str] = []
+  for name in metrics:
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always", frechet.SmallSampleWarning)
+      values, note = _METRICS[name](samples, against, reference_features)
+    found |= {qualified(k, net, samples.count): v for k, v in values.items()}
+    said = [str(w.message) for w in caught] + ([note] if note else [])
+    notes += [f"{name}: {text}" for text in said]
+  if samples.count < CONVENTION:
+    notes.append(
+      f"{samples.count} samples, not {CONVENTION}: not comparable with"
+      " published values"
+    )
+  notes += general_notes(net)
+  return found, notes
+
+
+def qualified(metric: str, net: features.Network, count: int) -> str:
+  """Names a score by what decides it: `fid` to `fid_adm_50k`.
+
+  With weights other than the public ones a Frechet distance is not a FID, nor
+  the others what their names promise: they are called `unofficial_...`.
+  """
+  if metric in ("fid", "sfid") and not net.official:
+    metric = metric.replace("fid", "frechet")
+  number = f"{count // 1000}k" if count % 1000 == 0 and count else f"{count}"
+  name = f"{metric}_{net.preprocess}_{number}"
+  return name if net.official else f"unofficial_{name}"
+
+
+def general_notes(net: features.Network) -> list[str]:
+  """Returns what has to be said of the network's weights."""
+  if net.random:
+    return [
+      f"the network has random weights ({net.weights}): these numbers are no"
+      " FID and compare with nothing but themselves"
+    ]
+  if not net.official:
+    return [
+      f"the network's weights ({net.weights[:8]}) are not the public ones"
+      " (6726825d): these numbers are no FID"
+    ]
+  return []
+
+
+def _fid(samples, against, _):
+  return _frechet("fid", samples.moments["pool"], against and against.pool)
+
+
+def _sfid(samples, against, _):
+  if against is not None and against.spatial is None:
+    return {}, "the reference has no spatial statistics (mu_s, sigma_s)"
+  return _frechet(
+    "sfid", samples.moments["spatial"], against and against.spatial
+  )
+
+
+def _frechet(name, samples, against):
+  if against is None:
+    return {}, "there is no reference"
+  if samples.count < 2:
+    return {}, f"{samples.count} samples have no covariance"
+  for who, count in (
+    ("set of samples", samples.count),
+    ("reference", against.count),
+  ):
+    frechet.warn_if_small(who, count, len(samples.mean), stacklevel=4)
+  value = frechet.gaussians(
+    samples.mean, samples.covariance, against.mean, against.covariance
+  )
+  return {name: value}, ""
+
+
+def _is(samples, *_):
+  value = inception_score.adm(samples.kept["logits"])
+  return {"is": value}, ""
+
+
+def _kid(samples, _, reference_features):
+  if reference_features is None:
+    return {}, "the reference has neither images nor features"
+  pool = samples.kept["pool"]
+  size = min(_KID_SIZE, len(pool), len(reference_features))
+  note = "" if size == _KID_SIZE else f"subsets of {size}, not {_KID_SIZE}"
+  if size < 2:
+    return {}, "fewer than two images"
+  found = kid.distance(pool, reference_features, size=size)
+  return {"kid": found.mean, "kid_std": found.std}, note
+
+
+def _precision_recall(samples, _, reference_features):
+  if reference_features is None:
+    return {}, "the reference has neither images nor features"
+  few = _few(samples, reference_features, 3)
+  if few:
+    return {}, few
+  found = manifold.precision_recall(reference_features, samples.kept["pool"])
+  note = _reference_note(reference_features)
+  return {"precision": found.precision, "recall": found.recall}, note
+
+
+def _density_coverage(samples, _, reference_features):
+  if reference_features is None:
+    return {}, "the reference has neither images nor features"
+  few = _few(samples, reference_features, 5)
+  if few:
+    return {}, few
+  found = manifold.density_coverage(reference_features, samples.kept["pool"])
+  note = _reference_note(reference_features)
+  return {"density": found.density, "coverage": found.coverage}, note
+
+
+def _few(samples, reference_features, k) -> str:
+  fewest = min(len(samples.kept["pool"]), len(reference_features))
+  return f"{fewest} images have no neighbour number {k}" if fewest <= k else ""
+
+
+def _reference_note(reference_features) -> str:
+  count = len(reference_features)
+  if count == _PRECISION_IMAGES:
+    return ""
+  return f"{count} reference images, not {_PRECISION_IMAGES}"
+
+
+_METRICS: Mapping[str, Any] = {
+  "fid": _fid,
+  "sfid": _sfid,
+  "is": _is,
+  "kid": _kid,
+  "precision_recall": _precision_recall,
+  "density_coverage": _density_coverage,
+}

@@ -1,0 +1,240 @@
+"""Statistics of a set of images on disk: ADM's, pytorch-fid's and our files.
+
+One `.npz` serves all: `mu` and `sigma` (pool_3), as pytorch-fid and TTUR read
+them; `mu_s` and `sigma_s` (spatial) and `arr_0` (images for precision and
+recall), as ADM does; and, in ours, `metadata` (JSON) with the dataset and its
+digest, count, size, crop, preprocessing, weights and revision, and `pool`, the
+features of the first images. Sets that were made differently do not mix.
+"""
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation import atomic, features
+
+# Every metadata has these; the rest is for people.
+REQUIRED = (
+  "dataset",
+  "digest",
+  "count",
+  "size",
+  "crop",
+  "preprocess",
+  "weights",
+)
+# Two sets that differ in one of these are not comparable.
+_DECISIVE = ("preprocess", "weights", "size")
+
+
+class StatisticsError(ValueError):
+  """A file that holds no statistics, or sets that do not compare."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+  """Mean [d] and covariance [d, d] of features, and their count if known."""
+
+  mean: np.ndarray
+  covariance: np.ndarray
+  count: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+  """What is known of a set of images.
+
+  Attributes:
+    name: Where it comes from.
+    pool: Of pool_3, for FID.
+    spatial: For sFID; None in files of pytorch-fid.
+    features: pool_3 features [n, 2048] of some images, or None.
+    has_images: Whether `arr_0` holds images for precision and recall.
+    metadata: As in `REQUIRED`; None for files of other tools.
+    origin: "ours", "adm" or "pytorch-fid".
+  """
+
+  name: str
+  pool: Gaussian
+  spatial: Gaussian | None
+  features: np.ndarray | None
+  has_images: bool
+  metadata: Mapping[str, Any] | None
+  origin: str
+
+  @property
+  def notes(self) -> tuple[str, ...]:
+    """What a reader of a result should know."""
+    if self.metadata is not None:
+      return ()
+    return (
+      f"{self.name} does not say how it was made ({self.origin} format): its"
+      " preprocessing, weights, size and count are taken on trust",
+    )
+
+
+def of(
+  found: features.Features,
+  net: features.Network,
+  *,
+  dataset: str,
+  crop: str = "none",
+  extra: Mapping[str, Any] | None = None,
+) -> Statistics:
+  """Makes statistics of extracted features.
+
+  Args:
+    found: Of `features.extract`.
+    net: What extracted them.
+    dataset: Its name.
+    crop: How images were brought to their size.
+    extra: More metadata, such as the revision of the code.
+  """
+  metadata = {
+    "dataset": dataset,
+    "digest": found.digest,
+    "count": found.count,
+    "size": list(found.size),
+    "crop": crop,
+    "preprocess": net.preprocess,
+    "weights": net.weights,
+    **(extra or {}),
+  }
+  pool, spatial = (
+    Gaussian(m.mean, m.covariance, m.count)
+    for m in (found.moments["pool"], found.moments["spatial"])
+  )
+  return Statistics(
+    dataset, pool, spatial, found.kept.get("pool"), False, metadata, "ours"
+  )
+
+
+def save(path: str | os.PathLike, statistics: Statistics) -> None:
+  """Writes a file that ADM's, pytorch-fid's and our tools read, atomically.
+
+  Raises:
+    StatisticsError: There is no metadata to write.
+  """
+  missing = [k for k in REQUIRED if k not in (statistics.metadata or {})]
+  if missing:
+    raise StatisticsError(f"statistics without {', '.join(missing)}")
+  arrays: dict[str, np.ndarray] = {
+    "mu": statistics.pool.mean,
+    "sigma": statistics.pool.covariance,
+  }
+  if statistics.spatial is not None:
+    arrays["mu_s"] = statistics.spatial.mean
+    arrays["sigma_s"] = statistics.spatial.covariance
+  if statistics.features is not None:
+    arrays["pool"] = statistics.features.astype(np.float32)
+  text = json.dumps(dict(statistics.metadata or {}), sort_keys=True)
+  arrays["metadata"] = np.array(text)
+  atomic.replace(path, lambda file: np.savez(file, **arrays))
+
+
+def is_statistics(path: str | os.PathLike) -> bool:
+  """Says whether a file is an `.npz` with moments in it."""
+  try:
+    with zipfile.ZipFile(path) as file:
+      names = set(file.namelist())
+  except (OSError, zipfile.BadZipFile):
+    return False
+  return {"mu.npy", "sigma.npy"} <= names
+
+
+def load(path: str | os.PathLike) -> Statistics:
+  """Reads a file of any of the three kinds; `arr_0` is left in it.
+
+  Raises:
+    StatisticsError: The file is absent, damaged or holds something else.
+  """
+  name = str(path)
+  arrays, has_images = _read(path)
+  metadata = _metadata(name, arrays)
+  count = None if metadata is None else metadata["count"]
+  pool = _gaussian(name, arrays, "", count)
+  spatial = _gaussian(name, arrays, "_s", count) if "mu_s" in arrays else None
+  if metadata is not None:
+    origin = "ours"
+  else:
+    origin = "adm" if spatial is not None else "pytorch-fid"
+  kept = arrays.get("pool")
+  return Statistics(name, pool, spatial, kept, has_images, metadata, origin)
+
+
+def check_comparable(a: Statistics, b: Statistics, official: bool) -> None:
+  """Raises StatisticsError where two sets were made differently.
+
+  Args:
+    a: One set.
+    b: Another.
+    official: Whether our network has the weights of published numbers, as the
+      files of other tools are assumed to.
+  """
+  for part in (a, b):
+    if part.metadata is None and not official:
+      raise StatisticsError(
+        f"{part.name} was made by another tool, surely with the public"
+        " weights, and these are others: make both sets with the same ones"
+      )
+  if a.metadata is None or b.metadata is None:
+    return
+  for key in _DECISIVE:
+    if a.metadata[key] != b.metadata[key]:
+      raise StatisticsError(
+        f"{a.name} and {b.name} do not compare: {key} is"
+        f" {a.metadata[key]!r:.70} in one and {b.metadata[key]!r:.70} in the"
+        " other; make both with the same"
+      )
+
+
+def _read(path) -> tuple[dict[str, np.ndarray], bool]:
+  if not Path(path).is_file():
+    raise StatisticsError(f"{path} is absent")
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      names = set(file.files)
+      wanted = names & {"mu", "sigma", "mu_s", "sigma_s", "pool", "metadata"}
+      return {k: file[k] for k in wanted}, "arr_0" in names
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise StatisticsError(
+      f"{path} cannot be read as .npz: {error}; fetch or make it again"
+    ) from error
+
+
+def _metadata(name, arrays) -> dict[str, Any] | None:
+  if "metadata" not in arrays:
+    return None
+  try:
+    metadata = json.loads(str(arrays["metadata"]))
+  except ValueError as error:
+    raise StatisticsError(f"{name}: its metadata is damaged") from error
+  missing = [k for k in REQUIRED if k not in metadata]
+  if missing:
+    raise StatisticsError(f"{name}: its metadata has no {', '.join(missing)}")
+  return metadata
+
+
+def _gaussian(name, arrays, suffix, count) -> Gaussian:
+  keys = f"mu{suffix}", f"sigma{suffix}"
+  if not set(keys) <= set(arrays):
+    raise StatisticsError(
+      f"{name} has no {' and '.join(keys)}: it holds no statistics"
+    )
+  mean, covariance = (np.asarray(arrays[key], np.float64) for key in keys)
+  if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+    raise StatisticsError(
+      f"{name}: {keys[0]} has shape {mean.shape}, {keys[1]} {covariance.shape}"
+    )
+  if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+    raise StatisticsError(f"{name}: {keys[0]} or {keys[1]} is not finite")
+  scale = max(float(np.abs(covariance).max()), 1e-30)
+  if np.abs(covariance - covariance.T).max() > 1e-5 * scale:
+    raise StatisticsError(f"{name}: {keys[1]} is not symmetric")
+  return Gaussian(mean, covariance, count)

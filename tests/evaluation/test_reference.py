@@ -1,0 +1,108 @@
+import json
+
+import numpy as np
+import pytest
+
+from evaluation import features, image_sets, reference
+from tests.evaluation import tiny_network
+
+IMAGES = np.random.RandomState(0).randint(0, 256, (30, 8, 8, 3), np.uint8)
+
+
+def make(**options):
+  net = tiny_network.make(**options)
+  found = features.extract(image_sets.from_array(IMAGES), net, batch=16)
+  return reference.of(found, net, dataset="noise", extra={"revision": "abc"})
+
+
+def write_adm(path, images=True, **changes):
+  draw = np.random.RandomState(1).randn(50, 5)
+  arrays = {
+    "mu": draw.mean(0),
+    "sigma": np.cov(draw, rowvar=False),
+    "mu_s": draw[:, :3].mean(0),
+    "sigma_s": np.cov(draw[:, :3], rowvar=False),
+    **changes,
+  }
+  if images:
+    arrays["arr_0"] = IMAGES
+  np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+  return path
+
+
+def test_our_files_come_back_and_other_tools_read_them(tmp_path):
+  made = make()
+  path = tmp_path / "new" / "s.npz"
+  reference.save(path, made)
+  found = reference.load(path)
+  assert found.origin == "ours" and found.notes == ()
+  assert found.metadata == made.metadata
+  assert found.pool.count == 30
+  np.testing.assert_array_equal(found.pool.covariance, made.pool.covariance)
+  np.testing.assert_array_equal(found.spatial.mean, made.spatial.mean)
+  np.testing.assert_array_equal(found.features, made.features)
+  # pytorch-fid and ADM's evaluator read just these.
+  with np.load(path) as file:
+    assert {"mu", "sigma", "mu_s", "sigma_s"} <= set(file.files)
+    assert file["mu"].shape == (6,) and file["sigma"].shape == (6, 6)
+  assert reference.is_statistics(path)
+  assert [p.name for p in path.parent.iterdir()] == ["s.npz"]
+
+
+def test_metadata_says_what_decides_the_numbers():
+  metadata = make().metadata
+  assert set(reference.REQUIRED) <= set(metadata)
+  assert metadata["size"] == [8, 8] and metadata["count"] == 30
+  assert len(metadata["digest"]) == 64 and metadata["revision"] == "abc"
+
+
+def test_files_of_other_tools_are_read(tmp_path):
+  adm = reference.load(write_adm(tmp_path / "adm.npz"))
+  assert (adm.origin, adm.has_images, adm.metadata) == ("adm", True, None)
+  assert "on trust" in adm.notes[0]
+  fid = write_adm(tmp_path / "f.npz", False, mu_s=None, sigma_s=None)
+  fid = reference.load(fid)
+  assert fid.origin == "pytorch-fid" and fid.spatial is None
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"weights": "random:1"}, "weights is 'random:0' in one"),
+    ({"mode": "clean"}, "preprocess is 'adm' in one and 'clean'"),
+  ],
+)
+def test_sets_made_differently_are_refused(change, message):
+  with pytest.raises(reference.StatisticsError, match=message):
+    reference.check_comparable(make(), make(**change), official=False)
+  reference.check_comparable(make(), make(), official=False)
+
+
+def test_random_weights_do_not_mix_with_other_tools_files(tmp_path):
+  adm = reference.load(write_adm(tmp_path / "adm.npz"))
+  with pytest.raises(reference.StatisticsError, match="public weights"):
+    reference.check_comparable(make(), adm, official=False)
+  reference.check_comparable(make(weights="6726825d"), adm, official=True)
+
+
+def test_broken_files_are_named(tmp_path):
+  error = reference.StatisticsError
+  with pytest.raises(error, match="absent"):
+    reference.load(tmp_path / "no.npz")
+  path = write_adm(tmp_path / "a.npz")
+  path.write_bytes(path.read_bytes()[:300])
+  with pytest.raises(error, match="cannot be read"):
+    reference.load(path)
+  np.savez(path, arr_0=IMAGES)
+  with pytest.raises(error, match="no mu and sigma"):
+    reference.load(path)
+  assert not reference.is_statistics(path)
+  with pytest.raises(error, match="not finite"):
+    reference.load(write_adm(path, mu=np.full(5, np.nan)))
+  with pytest.raises(error, match="not symmetric"):
+    reference.load(write_adm(path, sigma=np.triu(np.ones((5, 5)))))
+  with pytest.raises(error, match=r"sigma \(4, 4\)"):
+    reference.load(write_adm(path, sigma=np.eye(4)))
+  with pytest.raises(error, match="metadata has no digest"):
+    text = json.dumps(dict.fromkeys(reference.REQUIRED[2:]) | {"dataset": "x"})
+    reference.load(write_adm(path, metadata=np.array(text)))
