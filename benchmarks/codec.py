@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
   )
   args = parser.parse_args(argv)
   qualities = [int(quality) for quality in args.qualities.split(",")]
-  paths = _find(args.images)
+  paths = find(args.images)
   if not paths:
     print(f"no images in {args.images}; expected {_SUFFIXES}", file=sys.stderr)
     return 1
@@ -74,7 +74,8 @@ def codec_for(image: np.ndarray, block: int, quality: int) -> dct.Codec:
   return dct.Codec(block, quality, h // block, w // block)
 
 
-def _find(folder):
+def find(folder: str) -> list[pathlib.Path]:
+  """List the images of a folder, sorted by name."""
   return sorted(
     path
     for path in pathlib.Path(folder).glob("*")

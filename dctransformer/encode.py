@@ -127,6 +127,18 @@ class _Prepare:
     self._canvas = (codec.rows * codec.block, codec.cols * codec.block)
 
   def __call__(self, image):
+    size = tf.shape(image)[:2]
+    ready = tf.reduce_all(tf.equal(size % self._frame.unit, 0))
+    ready &= tf.reduce_all(size <= self._canvas) & tf.reduce_all(size > 0)
+    if self._frame.resize is not None:
+      ready &= tf.equal(tf.reduce_max(size), self._frame.resize)
+    # The whole of the rest costs a tenth of the list, doing nothing.
+    image, size = tf.cond(
+      ready, lambda: (image, size), lambda: self._framed(image)
+    )
+    return tf.ensure_shape(image, [None, None, 3]), size
+
+  def _framed(self, image):
     if self._frame.resize is not None:
       image = images.resize(image, *self._resized(tf.shape(image)[:2]))
     unit = self._frame.unit
@@ -139,7 +151,7 @@ class _Prepare:
     tf.debugging.assert_equal(
       fits, True, "image exceeds the canvas: set resize"
     )
-    return tf.ensure_shape(image, [None, None, 3]), size
+    return image, size
 
   def _resized(self, size):
     """`frame.Frame.resized` for tensors."""
@@ -168,14 +180,17 @@ class _Lists:
     luma_table, chroma_table = codec.tables()
     self._luma_scale = _constant(1.0 / luma_table)
     self._chroma_scale = _constant(1.0 / chroma_table)
+    # The level shift reaches the luma DC alone.
+    shift = np.full((b, b), dct.TIE)
+    shift[0, 0] += 128 * b / luma_table[0, 0]
+    self._luma_shift = _constant(shift)
+    self._chroma_shift = _constant(np.full((b, b), dct.TIE))
     self._pieces = _pieces(codec)
-    channel, position = _cells(codec)
-    self._channel = tf.constant(channel)
-    self._position = tf.constant(position)
+    self._places = tf.constant(_places(codec))
 
   def __call__(self, image):
     cells = self._layout(*self._transform(image))
-    index = tf.reshape(tf.where(tf.not_equal(cells, 0)), [-1])
+    index = tf.reshape(tf.where(cells), [-1])
     total = tf.size(index)
     limit = self._codec.max_value
     value = tf.gather(cells, index)
@@ -184,14 +199,15 @@ class _Lists:
     index = index[: self._room]
     length = tf.size(index)
 
-    def padded(leaf):
-      leaf = tf.pad(leaf, [[0, self._room - length]])
-      return tf.ensure_shape(leaf, [self._room])
-
+    room = self._room
+    pad = [[0, room - length], [0, 0]]
+    places = tf.pad(tf.gather(self._places, index), pad)
+    channel, position = tf.unstack(tf.ensure_shape(places, [room, 2]), axis=1)
+    value = tf.pad(clipped[:room], pad[:1])
     return {
-      "channel": padded(tf.gather(self._channel, index)),
-      "position": padded(tf.gather(self._position, index)),
-      "value": padded(clipped[: self._room]),
+      "channel": channel,
+      "position": position,
+      "value": tf.ensure_shape(value, [room]),
       "length": length,
       "total": total,
       "clipped": changed,
@@ -201,15 +217,15 @@ class _Lists:
     """Quantised luma and chroma, int16 [r, u, c, v] and [r, u, c, p, v]."""
     b = self._codec.block
     h, w = tf.unstack(tf.shape(image)[:2])
-    pixels = tf.cast(image, tf.float32) - 128.0
+    pixels = tf.cast(image, tf.float32)
     luma = tf.matmul(tf.reshape(pixels, [-1, 3 * b]), self._luma_across)
     luma = tf.reshape(luma, [h // b, b, w])  # [r, y, (c v)]
     luma = tf.matmul(self._luma_down, luma)  # [r, u, (c v)]
-    luma = _quantise(luma, tf.tile(self._luma_scale, [1, w // b]))
+    luma = _quantise(luma, self._luma_scale, self._luma_shift)
     chroma = tf.matmul(tf.reshape(pixels, [-1, 6 * b]), self._chroma_across)
     chroma = tf.reshape(chroma, [h // (2 * b), 2 * b, w])  # [r, y, (c p v)]
     chroma = tf.matmul(self._chroma_down, chroma)  # [r, u, (c p v)]
-    chroma = _quantise(chroma, tf.tile(self._chroma_scale, [1, w // b]))
+    chroma = _quantise(chroma, self._chroma_scale, self._chroma_shift)
     return (
       tf.reshape(luma, [h // b, b, w // b, b]),
       tf.reshape(chroma, [h // (2 * b), b, w // (2 * b), 2 * b]),
@@ -247,8 +263,8 @@ def _pieces(codec):
   ]
 
 
-def _cells(codec):
-  """Channel and position of every cell in visit order, int16 [max_total]."""
+def _places(codec):
+  """Channel and position of cells in visit order, int16 [max_total, 2]."""
   grid = np.arange(codec.num_positions, dtype=np.int16)
   grid = grid.reshape(codec.rows, codec.cols)
   grids = [grid.reshape(-1), grid[::2, ::2].reshape(-1)]
@@ -257,11 +273,15 @@ def _cells(codec):
   channel = np.repeat(
     order.astype(np.int16), [grids[kind].size for kind in kinds]
   )
-  return channel, np.concatenate([grids[kind] for kind in kinds])
+  position = np.concatenate([grids[kind] for kind in kinds])
+  return np.stack([channel, position], axis=1)
 
 
-def _quantise(values, scale):
-  return tf.cast(tf.round(values * scale - dct.TIE), tf.int16)
+def _quantise(values, scale, shift):
+  """values [r, u, (c v)]; scale and shift [u, v]."""
+  repeats = [1, tf.shape(values)[2] // scale.shape[1]]
+  scaled = values * tf.tile(scale, repeats) - tf.tile(shift, repeats)
+  return tf.cast(tf.round(scaled), tf.int16)
 
 
 def _constant(matrix):
