@@ -15,6 +15,11 @@ CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # Set by launch/tpu_pod.sh: this machine is one host of a pod.
 POD_VARIABLE = "TESSERA_POD"
 
+# Whose news the terminal shows.
+_PACKAGES = (
+  *("data", "dctransformer", "evaluation", "launch", "sundae", "training"),
+  *("vqgan", "weights", "__main__"),
+)
 _EXTRAS = {"gpu": "cuda", "tpu": "tpu", "accelerator": "cuda"}
 _logger = logging.getLogger(__name__)
 
@@ -167,10 +172,16 @@ def log_to_terminal(quiet: bool = False) -> None:
     root.removeHandler(handler)
     handler.close()
   root.setLevel(logging.INFO)
-  for noisy in ("absl", "jax", "orbax", "etils", "matplotlib", "tensorflow"):
-    logging.getLogger(noisy).setLevel(logging.WARNING)
   if jax.process_index() == 0:
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
+    # Libraries reset their levels when they are imported: a filter lasts.
+    terminal.addFilter(_is_ours)
     terminal.setLevel(logging.WARNING if quiet else logging.INFO)
     root.addHandler(terminal)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+  """Lets our packages' news through, and everybody's warnings."""
+  package = record.name.split(".")[0]
+  return record.levelno >= logging.WARNING or package in _PACKAGES
