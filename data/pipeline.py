@@ -6,13 +6,12 @@ all there is to resume from. What an image becomes is the model's `encode`.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from data import batches, images, machine, order, records
+from data import batches, machine, order, packing, records
 from data import source as source_lib
 
 _log = logging.getLogger(__name__)
@@ -22,6 +21,7 @@ Encode = Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]]
 
 # Records in one call into Python.
 _READ = 32
+_FOREVER = np.iinfo(np.int64).max
 
 # The accelerators belong to JAX: TensorFlow would take all of their memory.
 for _kind in ("GPU", "TPU"):
@@ -72,26 +72,40 @@ def train_batches(
     batch_size, rows_per_example, process_index, process_count
   )
   reader = records.Reader(source)
+  packed = packing.Packing(reader)
   count = plan.local_examples
+  threads = threads or machine.num_cores()
 
-  def schedule(chunk):
-    start = start_step * count + chunk * _READ
-    positions = plan.positions(start, _READ)
-    indices = order.indices_at(seed, positions, len(source))
-    return indices, order.seeds(seed, positions)
+  def dataset(step, careful):
+    def schedule(chunk):
+      positions = plan.positions(step * count + chunk * _READ, _READ)
+      indices = order.indices_at(seed, positions, len(source))
+      return indices, order.seeds(seed, positions)
 
-  def checked_encode(record, row_seed):
-    rows = encode(record, row_seed)
-    return {k: _with_rows(k, v, rows_per_example) for k, v in rows.items()}
+    def make(example):
+      rows = _rows(packed, _decoded(packed, example, careful), encode)
+      return {k: _counted(k, v, rows_per_example) for k, v in rows.items()}
 
-  def flat(batch):
-    return {k: v.reshape(-1, *v.shape[2:]) for k, v in batch.items()}
+    rows = _examples(packed, schedule, None).map(make, threads)
+    return rows.batch(count, drop_remainder=True)
 
-  dataset = _examples(reader, schedule, None, checked_encode, threads)
-  dataset = dataset.batch(count, drop_remainder=True)
-  return batches.Batches(
-    map(flat, _iterate(dataset, reader, threads)), reader.replaced
-  )
+  def generate(first):
+    # Surviving a failure inside TensorFlow costs a tenth of the decoding, so
+    # that begins with the first image that needs it. Values stay the same.
+    step = start_step
+    try:
+      for batch in _iterate(first, reader, threads):
+        yield _flat(batch)
+        step += 1
+    except source_lib.DataError as error:
+      if reader.failure is not None:
+        raise
+      _log.info("decoding with care from step %d on: %s", step, error)
+    for batch in _iterate(dataset(step, careful=True), reader, threads):
+      yield _flat(batch)
+
+  first = dataset(start_step, careful=False)
+  return batches.Batches(generate(first), reader.replaced)
 
 
 def eval_batches(
@@ -116,24 +130,29 @@ def eval_batches(
   """
   plan = batches.Plan(batch_size, 1, process_index, process_count)
   reader = records.Reader(source)
+  packed = packing.Packing(reader)
   chosen = order.subset(limit, len(source))
-  mine = chosen[plan.slots(len(chosen))]
+  threads = threads or machine.num_cores()
 
-  def rows(indices, stand_ins=False):
+  def rows(indices, keep):
     def schedule(chunk):
       part = indices[chunk * _READ : (chunk + 1) * _READ]
       return part, order.seeds(0, part)
 
-    chunks = -(-len(indices) // _READ)
-    return _examples(reader, schedule, chunks, encode, threads, stand_ins)
+    examples = _examples(packed, schedule, -(-len(indices) // _READ))
+    decode = lambda example: _decoded(packed, example, careful=True)
+    make = lambda example: _rows(packed, example, encode)
+    return examples.map(decode, threads).filter(keep).map(make, threads)
 
   def filler():
-    (row,) = _iterate(rows(chosen[:1], stand_ins=True), reader, threads)
-    return row
+    anything = rows(chosen[:1], keep=lambda example: True)
+    return next(_iterate(anything, reader, threads))
 
-  dataset = rows(mine).unbatch().batch(plan.local_size)
+  # A stand-in would be counted twice.
+  itself = lambda example: example["example_id"] == example["wanted"]
+  dataset = rows(chosen[plan.slots(len(chosen))], keep=itself)
   padded = batches.padded(
-    _iterate(dataset, reader, threads),
+    _iterate(dataset.unbatch().batch(plan.local_size), reader, threads),
     plan.local_size,
     plan.num_batches(len(chosen)),
     filler,
@@ -141,159 +160,37 @@ def eval_batches(
   return batches.Batches(padded, reader.replaced)
 
 
-def _examples(reader, schedule, chunks, encode, threads, stand_ins=True):
-  """A dataset with the rows of one example per element.
-
-  schedule: chunk number -> indices [k] and their seeds [k, 2].
-  """
-  threads = threads or machine.num_cores()
-  fields = reader.source.fields
-  packing = _Packing(reader, fields)
-
-  def read(chunk):
-    columns = tf.numpy_function(
-      lambda c: packing.read(*schedule(c)), [chunk], packing.dtypes
-    )
-    return packing.named(columns, [None])
-
-  def make(example):
-    image = _decode(example["data"], example["shape"])
-    example = tf.cond(
-      tf.size(image) > 0,
-      lambda: {**example, "image": image},
-      lambda: packing.repaired(example),
-    )
-    record = {
-      "image": example["image"],
-      "label": example["label"],
-      "example_id": example["example_id"],
-      **{name: packing.field(name, example) for name in fields},
-    }
-    rows = dict(encode(record, example["seed"]))
-    if "example_id" not in rows:
-      count = tf.shape(next(iter(rows.values())))[0]
-      rows["example_id"] = tf.repeat(record["example_id"], count)
-    return example["wanted"] == example["example_id"], rows
-
-  counter = tf.data.Dataset.range(np.iinfo(np.int64).max)
-  if chunks is not None:
-    counter = counter.take(chunks)
-  dataset = counter.map(read, num_parallel_calls=2, deterministic=True)
-  dataset = dataset.unbatch()
-  dataset = dataset.map(make, num_parallel_calls=threads, deterministic=True)
-  if not stand_ins:
-    dataset = dataset.filter(lambda real, rows: real)
-  return dataset.map(lambda real, rows: rows)
+def _examples(packed, schedule, chunks):
+  """Read the examples of chunks 0, 1, ...; endless where `chunks` is None."""
+  counter = tf.data.Dataset.range(_FOREVER if chunks is None else chunks)
+  read = lambda chunk: packed.read(schedule, chunk)
+  return counter.map(read, num_parallel_calls=2).unbatch()
 
 
-class _Packing:
-  """Records as columns of strings and numbers, to cross into TensorFlow.
-
-  A decoded array travels as its bytes beside its shape; encoded bytes have
-  the shape 0.
-  """
-
-  def __init__(self, reader, fields):
-    self._reader = reader
-    self._fields = fields
-    self._names = ["data", "shape", "label", "example_id", "wanted", "seed"]
-    self.dtypes = [tf.string] + [tf.int32] * 5
-    self._shapes = [[], [3], [], [], [], [2]]
-    for name in fields:
-      self._names += [name, f"{name}_shape"]
-      self.dtypes += [tf.string, tf.int32]
-      self._shapes += [[], [3]]
-
-  def named(self, columns, lead):
-    """Name what came back from Python; each column is [*lead, ...]."""
-    for column, shape in zip(columns, self._shapes):
-      column.set_shape(lead + shape)
-    return dict(zip(self._names, columns))
-
-  def read(self, indices, seeds):
-    """Read records; what TensorFlow cannot decode is decoded here."""
-    found = []
-    for record in self._reader.read(indices):
-      if not _is_fast(record["image"]):
-        record = self._reader.decode(record)
-      found.append(self._pack(record))
-    columns = [np.stack(column) for column in zip(*found)]
-    return self._joined(columns, np.asarray(indices, np.int32), seeds)
-
-  def repaired(self, example):
-    """Try again with Pillow, or take the stand-in: an example with image."""
-    columns = tf.numpy_function(
-      self._repair, [example["example_id"], example["wanted"]], self.dtypes
-    )
-    named = self.named(columns, [])
-    named["seed"] = example["seed"]
-    return {**named, "image": _raw(named["data"], named["shape"])}
-
-  def field(self, name, example):
-    """Decode one of source.FIELDS."""
-    dtype = tf.as_dtype(source_lib.FIELDS[name][0])
-    data, shape = example[name], example[f"{name}_shape"]
-    if name == "boxes":
-      return tf.reshape(tf.io.decode_raw(data, dtype), [-1, 4])
-    if name == "box_labels":
-      return tf.io.decode_raw(data, dtype)
-    raw = lambda: tf.reshape(tf.io.decode_raw(data, dtype), shape)
-    png = lambda: tf.io.decode_png(data, 1, dtype)
-    return tf.cond(shape[0] > 0, raw, png)[..., 0]
-
-  def _repair(self, index, wanted):
-    (record,) = self._reader.read([int(index)])
-    packed = self._pack(self._reader.decode(record))
-    return self._joined(packed, np.int32(wanted), np.zeros(2, np.int32))
-
-  def _joined(self, columns, wanted, seeds):
-    return [*columns[:4], wanted, seeds, *columns[4:]]
-
-  def _pack(self, record):
-    data, shape = _packed(record["image"], np.uint8)
-    columns = [data, shape, np.int32(record["label"])]
-    columns.append(np.int32(record["index"]))
-    for name in self._fields:
-      columns += _packed(record[name], source_lib.FIELDS[name][0])
-    return columns
-
-
-def _packed(value, dtype):
-  """Bytes and their shape [3], which is 0 where the bytes are encoded."""
-  if isinstance(value, bytes):
-    return np.array(value, object), np.zeros(3, np.int32)
-  value = np.ascontiguousarray(value, dtype)
-  shape = (*value.shape, 1)[:3] if value.ndim else (1, 1, 1)
-  shape = (*shape, 1, 1)[:3]
-  return np.array(value.tobytes(), object), np.array(shape, np.int32)
-
-
-def _is_fast(image):
-  """Whether TensorFlow decodes it, and as Pillow would; int8 RGB and grey."""
-  if isinstance(image, np.ndarray):
-    return image.ndim == 3 and image.shape[-1] == 3 and image.size > 0
-  if image[:3] == b"\xff\xd8\xff":
-    return True
-  plain = image[:8] == b"\x89PNG\r\n\x1a\n" and image[24:26] in _PLAIN_PNG
-  return plain and b"tRNS" not in image[:1024]
-
-
-# Bit depth 8; colour type grey or RGB.
-_PLAIN_PNG = (b"\x08\x00", b"\x08\x02")
-
-
-def _decode(data, shape):
+def _decoded(packed, example, careful):
+  """Add the image; with care, a stand-in's where there is none."""
+  image = packing.decode(example, careful)
+  if not careful:
+    return {**example, "image": image}
   return tf.cond(
-    shape[0] > 0, lambda: _raw(data, shape), lambda: images.decode(data)
+    tf.size(image) > 0,
+    lambda: {**example, "image": image},
+    lambda: packed.repaired(example),
   )
 
 
-def _raw(data, shape):
-  image = tf.reshape(tf.io.decode_raw(data, tf.uint8), shape)
-  return tf.ensure_shape(image, [None, None, 3])
+def _rows(packed, example, encode):
+  """The rows of an example, with their `example_id`."""
+  record = packed.record(example)
+  rows = dict(encode(record, example["seed"]))
+  if "example_id" not in rows:
+    count = tf.shape(next(iter(rows.values())))[0]
+    rows["example_id"] = tf.repeat(record["example_id"], count)
+  return rows
 
 
-def _with_rows(name, leaf, count):
+def _counted(name, leaf, count):
+  """Check the number of rows, when tracing and when running."""
   static = leaf.shape
   if not static.rank or static[0] not in (None, count):
     raise ValueError(
@@ -303,21 +200,25 @@ def _with_rows(name, leaf, count):
   return tf.ensure_shape(leaf, [count, *static[1:]])
 
 
+def _flat(batch):
+  """[examples, rows, ...] to [examples * rows, ...]."""
+  return {k: v.reshape(-1, *v.shape[2:]) for k, v in batch.items()}
+
+
 def _iterate(dataset, reader, threads):
-  """Iterate in NumPy, with our own errors in place of TensorFlow's."""
+  """Iterate in NumPy, with one clear line in place of TensorFlow's errors."""
   options = tf.data.Options()
   options.deterministic = True
   options.autotune.enabled = False
-  options.threading.private_threadpool_size = threads or machine.num_cores()
+  options.threading.private_threadpool_size = threads
   options.threading.max_intra_op_parallelism = 1
   dataset = dataset.prefetch(2).with_options(options)
-
-  def generate() -> Iterator[dict[str, Any]]:
-    try:
-      yield from dataset.as_numpy_iterator()
-    except tf.errors.OpError as error:
-      if reader.failure is None:
-        raise
+  # Bound here, because a generator may outlive its module at exit.
+  errors, data_error = tf.errors.OpError, source_lib.DataError
+  try:
+    yield from dataset.as_numpy_iterator()
+  except errors as error:
+    if reader.failure is not None:
       raise reader.failure from error
-
-  return generate()
+    reason = str(error.message).partition("\n")[0].strip()
+    raise data_error(f"{reader.source.name}: {reason}") from error

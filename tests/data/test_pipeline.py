@@ -256,3 +256,18 @@ def test_wrong_rows_are_named():
 def test_tensorflow_sees_no_accelerator():
   assert not tf.config.get_visible_devices("GPU")
   assert not tf.config.get_visible_devices("TPU")
+
+
+def test_failure_of_encode_is_one_clear_line():
+  def failing(record, seed):
+    del seed
+    tf.debugging.assert_less(record["label"], 0, "labels are too large")
+    return {"label": record["label"][None]}
+
+  for found in (
+    pipeline.train_batches(numbered(), failing, batch_size=2, seed=0),
+    pipeline.eval_batches(numbered(), failing, batch_size=2),
+  ):
+    with pytest.raises(source.DataError, match="labels are too large") as error:
+      next(found)
+    assert "\n" not in str(error.value)
