@@ -65,7 +65,9 @@ def parse(name: str) -> ScenesConfig:
     raise ValueError(
       f"config {name!r} must be SIDE or SIDE-NUM_TRAIN-NUM_HELD_OUT-SEED"
     )
-  return ScenesConfig(**dict(zip(fields, map(int, parts))))
+  config = ScenesConfig(**dict(zip(fields, map(int, parts))))
+  # TFDS wants its own object for a name that it knows.
+  return Scenes.builder_configs.get(config.name, config)
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):

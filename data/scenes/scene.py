@@ -2,7 +2,7 @@
 
 World axes: x to the right, y away from the camera, z up; the ground is z = 0.
 One main object, larger in the picture than all others together and of a colour
-that no other object has, makes the label; up to three small ones stand around.
+that no other object has, makes the label; up to two small ones stand around.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ HALF_WIDTH = 0.325
 
 _MAIN_SIZE = (0.85, 1.15)
 _SMALL_SIZE = (0.34, 0.52)
-# Chances of one, two and three small objects.
-_NUM_SMALL = (0.55, 0.37, 0.08)
+# Chances of no, one and two small objects.
+_NUM_SMALL = (0.45, 0.40, 0.15)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def draw(seed: int, index: int) -> Scene:
     if not _inside(main):
       continue
     solids = [main]
-    wanted = 1 + int(np.searchsorted(np.cumsum(_NUM_SMALL), next(uniform)))
+    wanted = int(np.searchsorted(np.cumsum(_NUM_SMALL), next(uniform)))
     for _ in range(40):
       other = (colour + 1 + pick(len(COLOURS) - 1)) % len(COLOURS)
       solid = _solid(
