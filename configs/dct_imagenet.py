@@ -17,9 +17,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.task = "dctransformer"
   config.seed = 0
-  # "cpu", "gpu" or "tpu" stops at once where there is none; "any" takes what
-  # is there.
-  config.platform = "any"
+  # "accelerator", "gpu" or "tpu" stops at once where there is none.
+  config.platform = "auto"
 
   config.data = ml_collections.ConfigDict()
   config.data.source = (
@@ -99,6 +98,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.sample.temperature = 1.0
   config.sample.top_k = 0  # 0 keeps all
   config.sample.top_p = 1.0  # 1 keeps all
+  config.sample.guidance = 1.0  # other values need class_drop above 0
 
   config.mesh = ml_collections.ConfigDict()
   config.mesh.data = 1

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from dctransformer import arrays, chunks, dct, decode, frame
+from dctransformer import arrays, chunks, dct, frame
 from dctransformer import measure as measuring
 from dctransformer import model as model_lib
 from dctransformer import task as task_lib
+from launch import request
+from launch.adapters import dctransformer_sampling
 from layers import transformer
 from training import optimizer, sharding
 from training import state as state_lib
@@ -33,6 +35,9 @@ LIKELIHOOD = {
 }
 # Arrays of a scanned run of blocks begin with a layer axis.
 RULE = sharding.FsdpRule(stacked=tuple(f"runs_{i}" for i in range(32)))
+
+make_requested_sampler = dctransformer_sampling.make_sampler
+illustrate = dctransformer_sampling.illustrate
 
 
 def make_codec(config: ml_collections.ConfigDict) -> dct.Codec:
@@ -93,6 +98,7 @@ def make_model(
     num_classes=num_classes,
     stride=model.stride,
     kernel=model.kernel,
+    class_scale=model.class_scale,
   )
 
 
@@ -222,28 +228,9 @@ def make_sampler(
   measured: Mapping[str, np.ndarray],
   key: jax.Array,
 ) -> Callable[[state_lib.State, np.ndarray], task_protocol.Samples]:
-  """Makes the sampler: labels in turn, sizes as often as in the data."""
-  settings = decode.Settings.create(
-    config.sample.temperature, config.sample.top_k, config.sample.top_p
-  )
-  sizes = np.asarray(measured["sizes"], np.int32)
-  share = np.cumsum(measured["size_counts"]) / np.sum(measured["size_counts"])
-  num_classes = task.model.num_classes
-
-  @jax.jit
-  def sample(state, indices):
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
-    # The sampler itself folds element numbers in, which are not negative.
-    u = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, -1)))(keys)
-    size = jnp.asarray(sizes)[jnp.searchsorted(jnp.asarray(share), u)]
-    condition = decode.Condition(
-      label=indices % max(num_classes, 1),
-      blocks=size,
-      prefix=decode.empty_prefix(len(indices), task.plan.max_elements),
-    )
-    return task.sample(state, keys, condition, settings)
-
-  return sample
+  """Makes the sampler of a run's own pictures: labels in turn."""
+  asked = request.from_config(config)
+  return make_requested_sampler(config, task, measured, key, asked)
 
 
 def jpeg_quality(config: ml_collections.ConfigDict) -> int:

@@ -1,0 +1,50 @@
+"""VQGAN on the embedded scenes: f4, 256 codes, what `make demo-vqgan` trains.
+
+    python -m launch.train --config=configs/vqgan_scenes.py --workdir=DIR
+    python -m launch.train --config=configs/vqgan_scenes.py:vqvae --workdir=DIR
+
+`vqvae` trains without a discriminator; tiny: `:tiny` or `:vqvae,tiny`. Made for
+ten minutes on two CPU cores, without LPIPS, which would need its weights.
+"""
+
+import ml_collections
+
+from configs import vqgan_imagenet
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Return the config; `arg` is "vqvae", "tiny", both with a comma, or ""."""
+  parts = [part for part in arg.split(",") if part]
+  plain = bool(parts) and parts[0] == "vqvae"
+  config = vqgan_imagenet.get_config()
+  config.data.name = "scenes/64"
+  config.data.num_measured = 256
+  config.data.size = (64, 64)
+  config.model.channels = 32
+  config.model.multipliers = (1, 2, 2)
+  config.model.num_blocks = 1
+  config.model.attention = ()
+  config.model.resolution = 64
+  config.model.z_channels = 64
+  config.quantizer.name = "average"
+  config.quantizer.num_codes = 256
+  config.quantizer.width = 64
+  config.loss.perceptual = 0.0
+  config.adversary.weight = 0.0 if plain else 0.3
+  config.adversary.start = 700
+  config.adversary.warmup = 50
+  config.adversary.channels = 32
+  config.adversary.num_layers = 2
+  config.adversary.freeze_codebook = True
+  config.adversary.peak = 1e-3
+  config.optimizer.schedule = "cosine"
+  config.optimizer.peak = 1e-3
+  config.optimizer.ema_decay = 0.99
+  config.train.num_steps = 1000
+  config.train.batch_size = 8
+  config.train.log_every = 20
+  config.train.checkpoint_every = 250
+  config.eval.every = 250
+  config.eval.num_examples = 128
+  config.sample.every = 250
+  return vqgan_imagenet.variant(config, ",".join(parts[plain:]))

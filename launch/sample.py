@@ -1,0 +1,276 @@
+"""Draws samples from a trained run.
+
+    python -m launch.sample --workdir=RUN --num_samples=64 --out=DIR
+    python -m launch.sample --workdir=RUN --out=DIR --labels=0,5 --top_p=0.9
+    python -m launch.sample --workdir=RUN --out=DIR --upsample=SMALL.png
+    python -m launch.sample --workdir=RUN --out=DIR --colorize=GREY.png
+    python -m launch.sample --workdir=RUN --out=DIR --complete=IMG --fraction=.3
+
+Writes DIR/images/*.png, DIR/grid.png, DIR/samples.npz (arr_0 uint8
+[n, h, w, 3], labels, sizes) and the model's own pictures. Sample i depends on
+the seed and on i alone, however many are asked for; a job that was stopped
+goes on with the same command.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from PIL import Image
+
+from data import decoding
+from evaluation import generation
+from launch import errors, flags, pictures, request, runs, setup, tasks
+from training import sharding
+
+_GIVEN = ("upsample", "colorize", "complete")
+# More pictures than this make no readable grid.
+_SHOWN = 64
+_ILLUSTRATED = 8
+
+
+@errors.command
+def main(argv: list[str]) -> int:
+  """Runs the command."""
+  args = _parse(argv)
+  setup.start(args.platform)
+  run = runs.open_run(args.workdir)
+  if not tasks.offers(run.adapter, "make_requested_sampler"):
+    raise errors.CommandError(f"task {run.config.task} has nothing to sample")
+  asked = _request(run, args)
+  folder = draw(
+    run,
+    asked,
+    args.num_samples,
+    args.out,
+    seed=args.seed,
+    batch=args.batch or run.config.sample.batch,
+    average=not args.no_average,
+    stream=sys.stderr,
+  )
+  for path in folder:
+    print(path)
+  return 0
+
+
+def draw(
+  run: runs.Run,
+  asked: request.Request,
+  num: int,
+  out: Path,
+  *,
+  seed: int = 0,
+  batch: int = 16,
+  average: bool = True,
+  stream: Any = None,
+) -> list[Path]:
+  """Draws samples into a folder; see the module for what it holds.
+
+  Args:
+    run: opened.
+    asked: settings.
+    num: samples.
+    out: folder; made if absent.
+    seed: of the job.
+    batch: drawn at a time, always that many.
+    average: sample with the moving average of the parameters.
+    stream: shows progress there; None is silent.
+
+  Returns:
+    The files and folders that were written.
+
+  Raises:
+    ValueError: the request does not fit the model, or `out` holds other
+      samples.
+  """
+  mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+  restored = run.restore(mesh, average=average)
+  key = jax.random.key(seed)
+  sampler = run.adapter.make_requested_sampler(
+    run.config, run.task, run.measured, key, asked
+  )
+
+  def sample(indices):
+    drawn = sampler(restored.state, indices)
+    arrays = {"image": drawn.images, "size": drawn.sizes, **drawn.info}
+    tokens = jax.tree_util.tree_leaves_with_path(drawn.tokens)
+    for path, leaf in tokens:
+      arrays["tokens" + jax.tree_util.keystr(path)] = leaf
+    return jax.device_get(arrays)
+
+  with tqdm.tqdm(
+    total=num,
+    unit="sample",
+    file=stream,
+    disable=stream is None,
+    desc="sampling (the first batch compiles)",
+  ) as bar:
+    samples = generation.generate(
+      sample,
+      num,
+      batch,
+      out / "parts",
+      identity=_identity(run, asked, restored.step, seed, average),
+      progress=lambda done, _: bar.update(done - bar.n),
+    )
+  structure = jax.eval_shape(
+    sampler, restored.state, np.zeros(batch, np.int32)
+  ).tokens
+  return _write(run, samples, structure, out)
+
+
+def read_tokens(structure: Any, part: dict[str, np.ndarray]) -> Any:
+  """Puts the tokens of a part back into their structure."""
+  paths = jax.tree_util.tree_leaves_with_path(structure)
+  leaves = [part["tokens" + jax.tree_util.keystr(path)] for path, _ in paths]
+  return jax.tree.unflatten(jax.tree.structure(structure), leaves)
+
+
+def _write(run, samples, structure, out) -> list[Path]:
+  """Writes the pictures and the archive of finished samples."""
+  (out / "images").mkdir(parents=True, exist_ok=True)
+  images, sizes, labels, index = [], [], [], 0
+  for part in samples.parts():
+    for image, (height, width) in zip(part["image"], part["size"]):
+      path = out / "images" / f"{index:06d}.png"
+      Image.fromarray(image[:height, :width]).save(path)
+      index += 1
+    images.append(part["image"])
+    sizes.append(part["size"])
+    labels.append(part.get("label", np.zeros(len(part["image"]), np.int32)))
+  images, sizes = np.concatenate(images), np.concatenate(sizes)
+  high, wide = sizes.max(axis=0)
+  np.savez(
+    out / "samples.npz",
+    arr_0=images[:, :high, :wide],
+    labels=np.concatenate(labels),
+    sizes=sizes,
+  )
+  written = [out / "images", out / "samples.npz", out / "grid.png"]
+  grid = pictures.grid(images[:_SHOWN], sizes[:_SHOWN])
+  Image.fromarray(grid).save(out / "grid.png")
+  if tasks.offers(run.adapter, "illustrate"):
+    part = samples.part(0)
+    few = {name: array[:_ILLUSTRATED] for name, array in part.items()}
+    tokens = read_tokens(structure, few)
+    shown = run.adapter.illustrate(run.task, tokens)
+    for name, rows in shown.items():
+      path = out / f"{name}.png"
+      Image.fromarray(_sheet(few["image"], rows)).save(path)
+      written.append(path)
+  return written
+
+
+def _sheet(images, rows):
+  """Sets each sample beside the pictures [b, h, w, 3] or [b, n, h, w, 3]."""
+  rows = rows[:, None] if rows.ndim == 4 else rows
+  rows = np.concatenate([images[:, None], rows], axis=1)
+  columns = rows.shape[1]
+  return pictures.grid(rows.reshape(-1, *rows.shape[2:]), columns=columns)
+
+
+def _identity(run, asked, step, seed, average):
+  """Says what decides the samples: another job may not mix with them."""
+  fields = dataclasses.asdict(asked)
+  image = fields.pop("image")
+  digest = None
+  if image is not None:
+    digest = hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
+  return {
+    "workdir": str(run.workdir.resolve()),
+    "step": int(step),
+    "seed": seed,
+    "average": average,
+    "image": digest,
+    **{
+      name: list(x) if isinstance(x, tuple) else x for name, x in fields.items()
+    },
+  }
+
+
+def _request(run, args) -> request.Request:
+  given = [name for name in _GIVEN if getattr(args, name)]
+  if len(given) > 1:
+    raise errors.CommandError(
+      f"--{given[0]} and --{given[1]} exclude each other: give one"
+    )
+  if args.fraction is not None and given != ["complete"]:
+    raise errors.CommandError("--fraction belongs to --complete=IMAGE")
+  image = _read_image(getattr(args, given[0])) if given else None
+  return request.from_config(
+    run.config,
+    temperature=args.temperature,
+    top_k=args.top_k,
+    top_p=args.top_p,
+    guidance=args.guidance,
+    labels=args.labels,
+    size=args.size,
+    given=given[0] if given else None,
+    image=image,
+    fraction=args.fraction,
+  )
+
+
+def _read_image(path: Path) -> np.ndarray:
+  try:
+    return decoding.to_rgb(path.read_bytes())
+  except decoding.Unreadable as error:
+    raise errors.CommandError(
+      f"{path} is no readable image: {error}"
+    ) from error
+
+
+def _parse(argv) -> argparse.Namespace:
+  parser = flags.Parser(__doc__, "launch.sample")
+  add = parser.add_argument
+  add("--workdir", type=Path, required=True, help="directory of the run")
+  add("--out", type=Path, required=True, help="folder to write")
+  add("--num_samples", type=_positive, default=64, help="default 64")
+  add("--seed", type=int, default=0, help="default 0")
+  add("--labels", type=_numbers, help="classes, taken in turn: 0,5,7")
+  add("--temperature", type=float, help="0 is greedy; default of the config")
+  add("--top_k", type=int, help="0 keeps all; default of the config")
+  add("--top_p", type=float, help="1 keeps all; default of the config")
+  add("--guidance", type=float, help="weight of the label, 1 = plain")
+  add("--size", type=_size, help="HEIGHTxWIDTH; default: as in the data")
+  add("--upsample", type=Path, metavar="IMAGE", help="fill in a small image")
+  add("--colorize", type=Path, metavar="IMAGE", help="colour a grey image")
+  add("--complete", type=Path, metavar="IMAGE", help="go on from a prefix")
+  add("--fraction", type=float, help="of the list that --complete keeps")
+  add("--batch", type=_positive, help="samples at a time; changes rounding")
+  add(
+    "--no_average",
+    action="store_true",
+    help="use the parameters, not their moving average",
+  )
+  add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
+  args = parser.parse_arguments(argv)
+  if args.complete and args.fraction is None:
+    parser.error("--complete=IMAGE needs --fraction, such as 0.3")
+  return args
+
+
+def _positive(text: str) -> int:
+  number = int(text)
+  if number < 1:
+    raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+  return number
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+  return tuple(int(part) for part in text.split(","))
+
+
+def _size(text: str) -> tuple[int, int]:
+  height, _, width = text.partition("x")
+  return int(height), int(width)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
