@@ -5,6 +5,7 @@ off with one line in the log, one that hangs loses what does not fit. Neither
 changes the training.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -69,9 +70,7 @@ class FanOut:
     """Give the writers some seconds to finish, then go on without them."""
     deadline = time.monotonic() + self._patience
     for lane in self._lanes:
-      lane.put(("close",))
-    for lane in self._lanes:
-      lane.join(max(0.0, deadline - time.monotonic()))
+      lane.close(deadline)
 
   def _call(self, *call: Any) -> None:
     for lane in self._lanes:
@@ -102,8 +101,11 @@ class _Lane:
         _LOG.warning("%s is too slow: some of its entries are lost", self._name)
       self._lost += 1
 
-  def join(self, timeout: float) -> None:
-    self._thread.join(timeout)
+  def close(self, deadline: float) -> None:
+    left = lambda: max(0.0, deadline - time.monotonic())
+    with contextlib.suppress(queue.Full):
+      self._queue.put(("close",), timeout=left())
+    self._thread.join(left())
     if self._thread.is_alive():
       _LOG.warning("%s did not finish and was left behind", self._name)
 
