@@ -40,9 +40,10 @@ def abstract_state(task: task_lib.Task, measured: tasks.Measured) -> Any:
   return jax.eval_shape(task.init, jax.random.key(0), measured)
 
 
-def bytes_per_device(tree: Any, mesh: jax.sharding.Mesh | AbstractMesh) -> int:
-  """Adds up what each device holds of a tree of shapes, by the FSDP rule."""
-  rule = sharding.FsdpRule()
+def bytes_per_device(
+  tree: Any, mesh: jax.sharding.Mesh | AbstractMesh, rule: sharding.Rule
+) -> int:
+  """Adds up what each device holds of a tree of shapes."""
   total = 0
   for name, leaf in trees.flatten(tree).items():
     spec = rule(mesh, name, tuple(leaf.shape))

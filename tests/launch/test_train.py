@@ -5,12 +5,11 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from launch import dry_run, runs, tasks, train
+from launch import runs, tasks, train
 from tests import shared
 from tests.launch import toy
 from training import sharding, tensorboard
@@ -163,15 +162,6 @@ def test_dry_run_needs_no_data(capsys, tmp_path):
   assert "16 parameters" in out
   assert "grey        float32[8]" in out
   assert "devices (fsdp)" in out
-
-
-def test_dry_run_divides_the_state_among_devices(tmp_path):
-  shapes = {"w": jax.ShapeDtypeStruct((1024, 64), "float32")}
-  rule = sharding.FsdpRule()
-  whole = sharding.make_mesh({"data": 8})
-  split = sharding.make_mesh({"data": 2, "fsdp": 4})
-  assert dry_run.bytes_per_device(shapes, whole, rule) == 4 * 1024 * 64
-  assert dry_run.bytes_per_device(shapes, split, rule) == 1024 * 64
 
 
 @pytest.mark.parametrize(
