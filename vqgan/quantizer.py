@@ -1,8 +1,8 @@
-"""Quantizers: latents to codes of a finite set, and how codebooks stay alive.
+"""Quantizers: latents to codes of a finite set.
 
 Shapes: b batch, h w grid, c width of a latent, v codes. Every quantizer is a
-module that maps z [b, h, w, c] to `Quantized`, and pure functions beside it
-that a train step calls on its parameters: `observe`, `update`, `seed`.
+module that maps z [b, h, w, c] to `Quantized`; how its codebook begins and
+stays alive is in `vqgan.codebook`.
 """
 
 import math
@@ -31,21 +31,6 @@ class Quantized:
   codes: jax.Array
   loss: jax.Array
   terms: dict[str, jax.Array]
-
-
-@flax.struct.dataclass
-class Seen:
-  """What one step saw of the codes, to update the codebook from.
-
-  Attributes:
-    counts: float32 [v], latents that chose each code.
-    sums: float32 [v, c], their sums.
-    candidates: float32 [v, c], latents drawn at random.
-  """
-
-  counts: jax.Array
-  sums: jax.Array
-  candidates: jax.Array
 
 
 class Nearest(nn.Module):
@@ -300,112 +285,6 @@ def nearest(z, codebook):
   else:
     (index, _), _ = jax.lax.scan(compare, start, parts)
   return index
-
-
-def count(codes, num_codes):
-  """Return how often each code occurs, float32 [v]."""
-  return jnp.zeros(num_codes, jnp.float32).at[codes.reshape(-1)].add(1.0)
-
-
-def observe(quantizer, z, codes, key):
-  """Return `Seen` of latents z [b, h, w, c] and their codes [b, h, w]."""
-  z = quantizer.normal(z).reshape(-1, quantizer.width)
-  size = quantizer.num_codes
-  sums = candidates = jnp.zeros((0, quantizer.width), jnp.float32)
-  if quantizer.average:
-    sums = jnp.zeros((size, quantizer.width), jnp.float32)
-    sums = sums.at[codes.reshape(-1)].add(z)
-  if quantizer.restart:
-    candidates = z[jax.random.randint(key, (size,), 0, z.shape[0])]
-  return Seen(count(codes, size), sums, candidates)
-
-
-def initial_state(quantizer, params):
-  """Return the counters beside the quantizer's parameters.
-
-  They are the steps since the last use of each code and, where the codebook
-  is a moving average, the averaged counts and sums.
-  """
-  state = {"idle": jnp.zeros(quantizer.num_codes, jnp.int32)}
-  if quantizer.average:
-    state["counts"] = jnp.ones(quantizer.num_codes, jnp.float32)
-    state["sums"] = params["codebook"]
-  return state
-
-
-def update(quantizer, params, state, seen):
-  """Move averaged codes and restart dead ones, after an optimiser's update.
-
-  Args:
-    quantizer: its settings.
-    params: its parameters.
-    state: see `initial_state`.
-    seen: `Seen` of the step.
-
-  Returns:
-    (params, state).
-  """
-  idle = jnp.where(seen.counts > 0, 0, state["idle"] + 1)
-  state = {**state, "idle": idle}
-  if quantizer.average:
-    mix = lambda old, new: quantizer.decay * old + (1 - quantizer.decay) * new
-    counts = mix(state["counts"], seen.counts)
-    sums = mix(state["sums"], seen.sums)
-    alive = counts > 1e-6
-    mean = sums / jnp.where(alive, counts, 1.0)[:, None]
-    params = quantizer.place(params, alive, mean)
-    state = {**state, "counts": counts, "sums": sums}
-  if quantizer.restart:
-    dead = idle >= quantizer.dead_after
-    params = quantizer.place(params, dead, seen.candidates)
-    state["idle"] = jnp.where(dead, 0, idle)
-    if quantizer.average:
-      state["counts"] = jnp.where(dead, 1.0, state["counts"])
-      state["sums"] = jnp.where(dead[:, None], seen.candidates, state["sums"])
-  return params, state
-
-
-def seed(quantizer, params, latents, key):
-  """Put every code on one of the latents [n, c], drawn without repetition.
-
-  The authors' initialisation, U(+-1/v), leaves most codes without use for
-  ever. Where n < v latents are used more than once, a little apart.
-
-  Returns:
-    The quantizer's parameters.
-  """
-  latents = quantizer.normal(latents)
-  size, num = quantizer.num_codes, latents.shape[0]
-  order_key, noise_key = jax.random.split(key)
-  order = jax.random.permutation(order_key, num)
-  chosen = latents[jnp.resize(order, size)]  # [v, c]
-  if num < size:
-    noise = jax.random.normal(noise_key, chosen.shape)
-    chosen += 0.1 * jnp.std(latents, axis=0) * noise
-  return quantizer.place(params, jnp.ones(size, bool), chosen)
-
-
-def usage(counts, idle=None, dead_after=0):
-  """Say how well the codes are used.
-
-  Args:
-    counts: float [v], uses of each code.
-    idle: int [v], steps since the last use, or None.
-    dead_after: idle steps that make a code dead.
-
-  Returns:
-    Float32 scalars: "used" (codes with any use), "perplexity" (exp of the
-    entropy; v for uniform use) and, given `idle`, "dead".
-  """
-  p = counts / jnp.maximum(jnp.sum(counts), 1.0)
-  entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0))
-  values = {
-    "used": jnp.sum(counts > 0).astype(jnp.float32),
-    "perplexity": jnp.exp(entropy),
-  }
-  if idle is not None:
-    values["dead"] = jnp.sum(idle >= dead_after).astype(jnp.float32)
-  return values
 
 
 def temperature(step, start=0.9, end=1e-6, steps=1_000_001):

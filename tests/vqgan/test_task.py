@@ -1,0 +1,300 @@
+"""The two-optimiser step: who moves when, by which gradient, and exactly."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.vqgan import tiny
+from training import checkpoint, metrics, sharding
+from vqgan import flops, losses, quantizer, step
+
+KEY = jax.random.key(3)
+
+
+def _equal(a, b):
+  return jax.tree.all(
+    jax.tree.map(lambda x, y: bool((np.asarray(x) == y).all()), a, b)
+  )
+
+
+def _close(a, b, **tolerance):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+@pytest.fixture(scope="module")
+def run():
+  """Task, state of step 0, batch, and the jitted step."""
+  made = tiny.make_task()
+  return (
+    made,
+    tiny.make_state(made),
+    tiny.make_batch(made),
+    tiny.jit(made.train_step),
+  )
+
+
+def test_discriminator_rests_before_its_start_and_then_moves(run):
+  _, state, batch, train_step = run
+  before, told = train_step(state, batch, KEY)
+  for part in ("params", "opt_state", "model_state"):
+    old, new = (getattr(s, part)["discriminator"] for s in (state, before))
+    assert _equal(old, new)
+  assert not _equal(state.params["generator"], before.params["generator"])
+  assert "adversary/generator_loss" not in metrics.values(told)
+  after, told = train_step(state.replace(step=jnp.int32(2)), batch, KEY)
+  for part in ("params", "opt_state", "model_state"):
+    old, new = (getattr(s, part)["discriminator"] for s in (state, after))
+    assert not _equal(old, new)
+  assert "adversary/generator_loss" in metrics.values(told)
+
+
+def test_autoencoder_gets_no_adversarial_gradient_before_the_start(run):
+  _, state, batch, train_step = run
+  alone = tiny.make_task(critic=None)
+  expected, _ = tiny.jit(alone.train_step)(
+    state.replace(
+      params={"generator": state.params["generator"]},
+      opt_state={"generator": state.opt_state["generator"]},
+      model_state={"quantizer": state.model_state["quantizer"]},
+    ),
+    batch,
+    KEY,
+  )
+  actual, _ = train_step(state, batch, KEY)
+  _close(actual.params["generator"], expected.params["generator"], atol=1e-6)
+
+
+def test_discriminator_learns_alone_during_its_warmup():
+  critic = dataclasses.replace(tiny.CRITIC, start=0, warmup=2)
+  made = tiny.make_task(critic)
+  state, batch = tiny.make_state(made), tiny.make_batch(made)
+  _, told = tiny.jit(made.train_step)(state, batch, KEY)
+  told = metrics.values(told)
+  assert "adversary/discriminator_loss" in told
+  assert "adversary/generator_loss" not in told
+
+
+def test_gradient_is_that_of_the_written_loss(run):
+  made, state, batch, _ = run
+  pixels = made.pixels(batch)
+  state = state.replace(step=jnp.int32(5))
+  critic_state = state.model_state["discriminator"]
+  kernel = ("decoder", "conv_out", "kernel")
+
+  def parts(generator):
+    image, _, _, quantized = made.apply(generator, pixels, train=True)
+    reconstruction = jnp.abs(image - pixels).mean()
+    logits, _ = made.adversary._logits(
+      state.params["discriminator"], critic_state, image, KEY
+    )
+    return reconstruction, losses.generator(logits), quantized.loss
+
+  @jax.jit
+  def written(generator):
+    norms = []
+    for i in (0, 1):  # two whole backward passes, as the authors do
+      grads = jax.grad(lambda g, i=i: parts(g)[i])(generator)
+      for name in kernel:
+        grads = grads[name]
+      norms.append(jnp.linalg.norm(grads))
+    balance = 0.8 * norms[0] / (norms[1] + 1e-4)
+    grad = jax.grad(
+      lambda g: sum(w * x for w, x in zip((1, balance, 1), parts(g)))
+    )
+    return grad(generator)
+
+  ours = tiny.jit(
+    lambda generator: jax.grad(step._autoencoder_loss, argnums=1, has_aux=True)(
+      made, generator, state, critic_state, pixels, KEY
+    )[0]
+  )
+  generator = state.params["generator"]
+  _close(ours(generator), written(generator), atol=2e-5, rtol=1e-3)
+
+
+def test_step_has_one_backward_pass(run):
+  made, state, batch, _ = run
+  counted = flops.count(made.train_step, state, batch, KEY)
+  # Written with two backward passes it would be 1.5 times as much.
+  assert 0.9 < counted / made.train_flops(4) < 1.1
+
+
+def test_resumed_run_equals_the_continued_one(run, tmp_path):
+  made, state, batch, train_step = run
+  for i in range(4):
+    if i == 3:  # both optimisers have moved once
+      checkpoint.Checkpointer(tmp_path).save(state, wait=True)
+    state, _ = train_step(state, batch, KEY)
+  mesh = sharding.make_mesh({}, jax.devices()[:1])
+  shapes = jax.eval_shape(lambda state: state, state)
+  restored = checkpoint.Checkpointer(tmp_path).restore(shapes, mesh)
+  assert restored.step == 3
+  again, _ = train_step(restored.state, batch, KEY)
+  assert _equal(again, state)
+
+
+def test_eight_devices_agree_with_one(run):
+  made, state, _, train_step = run
+  batch = tiny.make_batch(made, 8)
+  state = state.replace(step=jnp.int32(2))
+  mesh = sharding.make_mesh({"data": 4, "fsdp": 2})
+  rule = sharding.FsdpRule(min_size=64)
+  split = tiny.jit(made.train_step)(
+    sharding.place(state, mesh, rule), sharding.place_batch(batch, mesh), KEY
+  )
+  (one, told), (eight, also) = train_step(state, batch, KEY), split
+  _close(metrics.values(told), metrics.values(also), rtol=2e-4, atol=1e-5)
+  _close(
+    one.model_state["discriminator"],
+    eight.model_state["discriminator"],
+    rtol=1e-4,
+    atol=1e-6,
+  )
+  _close(one.model_state["quantizer"], eight.model_state["quantizer"], rtol=0)
+
+
+def test_accumulated_pieces_give_the_gradient_of_the_batch():
+  told = []
+  for pieces in (1, 2):
+    made = tiny.make_task(critic=None, accumulate=pieces)
+    state, batch = tiny.make_state(made), tiny.make_batch(made)
+    state, values = tiny.jit(made.train_step)(state, batch, KEY)
+    told.append(metrics.values(values))
+  _close(*told, rtol=1e-4)
+  made = tiny.make_task(critic=None, accumulate=3)
+  with pytest.raises(ValueError, match=r"accumulate 3 must divide .* 4 rows"):
+    jax.eval_shape(made.train_step, state, batch, KEY)
+
+
+def test_options_of_the_adversary_run_and_are_told():
+  critic = dataclasses.replace(
+    tiny.CRITIC,
+    start=0,
+    loss="vanilla",
+    same_forward=False,
+    freeze_codebook=True,
+    augment=("color", "translation", "cutout"),
+    lecam=0.1,
+    r1=1.0,
+    r1_every=2,
+  )
+  made = tiny.make_task(critic, accumulate=2, ema_decay=0.9)
+  state, batch = tiny.make_state(made), tiny.make_batch(made)
+  after, told = tiny.jit(made.train_step)(state, batch, KEY)
+  told = metrics.values(told)
+  assert told["adversary/r1"] > 0 and "adversary/lecam" in told
+  assert after.model_state["discriminator"]["lecam"]["real"] != 0
+  codes = lambda s: s.params["generator"]["quantizer"]
+  assert _equal(codes(state), codes(after))
+  assert not metrics.nonfinite(metrics.to_host(told))
+
+
+def test_codebook_starts_on_latents_of_the_data():
+  made = tiny.make_task(critic=None)
+  state = tiny.make_state(made)
+  seeds = made.measure([tiny.make_batch(made, 16, seed=9)])["seeds"]
+  assert seeds.shape[0] == 16
+  encode = tiny.jit(lambda *args: made.apply(*args, method="encode"))
+  z = encode(state.params["generator"], made.pixels({"image": seeds}))
+  codebook = state.params["generator"]["quantizer"]["codebook"]
+  distances = jnp.abs(z.reshape(-1, 1, 3) - codebook).max(-1)  # [n, v]
+  assert (distances.min(0) < 1e-5).all()
+  with pytest.raises(ValueError, match="the split is empty"):
+    made.measure([])
+
+
+@pytest.mark.parametrize(
+  "codes",
+  [
+    quantizer.Gumbel(16, 3),
+    quantizer.Nearest(16, 3, average=True),
+    quantizer.Finite((4, 4)),
+  ],
+  ids=["gumbel", "average", "finite"],
+)
+def test_every_quantizer_trains_and_counts_its_codes(codes):
+  made = tiny.make_task(critic=None, quantizer=codes, ema_decay=0.9)
+  state, batch = tiny.make_state(made), tiny.make_batch(made)
+  state, told = tiny.jit(made.train_step)(state, batch, KEY)
+  told = metrics.values(told)
+  assert {"codes/used", "codes/perplexity", "codes/dead"} <= set(told)
+  assert told["codes/used"] > 1 and np.isfinite(told["train/loss"])
+  counts = tiny.jit(made.count_codes)(state, batch)
+  assert counts.sum() == 4 * 8 * 8
+
+
+def test_segmentations_train_by_cross_entropy():
+  shape = dataclasses.replace(tiny.SHAPE, in_channels=5)
+  made = tiny.make_task(
+    critic=None, shape=shape, target="segmentation", adversary=None
+  )
+  state, batch = tiny.make_state(made), tiny.make_batch(made)
+  assert batch["segmentation"].shape == (4, 16, 16)
+  train_step = tiny.jit(made.train_step)
+  first = None
+  for _ in range(20):
+    state, told = train_step(state, batch, KEY)
+    first = first or metrics.values(told)
+  last = metrics.values(told)
+  assert last["train/nats_per_label"] < 0.9 * first["train/nats_per_label"]
+  rows = tiny.jit(made.eval_step)(
+    state, {**batch, "mask": np.arange(4) < 3}, KEY
+  )
+  assert set(rows) == {"accuracy", "nats_per_label", "quantization_error"}
+  assert rows["accuracy"][3] == 0
+  assert jax.eval_shape(made.reconstruct, state, batch).shape == (4, 16, 16, 3)
+
+
+def test_depth_of_16_bits_is_scaled_to_one():
+  shape = dataclasses.replace(tiny.SHAPE, in_channels=1)
+  made = tiny.make_task(critic=None, shape=shape, bits=16)
+  assert made.batch_spec(2)["image"].dtype == jnp.uint16
+  rows = np.asarray([[[[0], [65535]]]], np.uint16)
+  assert list(made.pixels({"image": rows}).ravel()) == [-1, 1]
+  assert made.picture(jnp.zeros((1, 2, 2, 1))).shape == (1, 2, 2, 3)
+
+
+def test_evaluation_measures_rows_and_leaves_out_padding(run):
+  made, state, batch, _ = run
+  rows = tiny.jit(made.eval_step)(
+    state, {**batch, "mask": np.arange(4) < 2}, KEY
+  )
+  assert set(rows) == {"l1", "psnr_db", "quantization_error"}
+  for values in rows.values():
+    assert values.shape == (4,)
+    assert (values[:2] > 0).all() and (values[2:] == 0).all()
+  image = tiny.jit(made.reconstruct)(state, batch)
+  mse = np.mean((np.asarray(image[:1], float) - batch["image"][:1]) ** 2)
+  psnr = 10 * np.log10(255**2 / mse)
+  np.testing.assert_allclose(rows["psnr_db"][0], psnr, atol=0.05)
+
+
+def test_lpips_is_asked_for_and_refused_where_it_makes_no_sense():
+  made = tiny.make_task(critic=None, perceptual=1.0, seed_codebook=False)
+  with pytest.raises(ValueError, match=r"set loss.perceptual to 0"):
+    made.init(jax.random.key(0), {})
+  shape = dataclasses.replace(tiny.SHAPE, in_channels=5)
+  with pytest.raises(ValueError, match="1 or 3 channels"):
+    tiny.make_task(shape=shape, perceptual=1.0)
+  with pytest.raises(ValueError, match="multiples of the factor 2"):
+    tiny.make_task(size=(15, 16))
+
+
+@pytest.mark.slow
+def test_bfloat16_loses_what_float32_loses():
+  curves = []
+  for dtype in ("float32", "bfloat16"):
+    critic = dataclasses.replace(tiny.CRITIC, start=50)
+    made = tiny.make_task(critic, dtype=dtype)
+    state = tiny.make_state(made)
+    train_step, losses_ = tiny.jit(made.train_step), []
+    for i in range(100):
+      batch = tiny.make_batch(made, seed=i % 7)
+      state, told = train_step(state, batch, KEY)
+      losses_.append(metrics.values(told)["train/loss"])
+    curves.append(np.asarray(losses_))
+  single, half = curves
+  assert abs(half.mean() / single.mean() - 1) < 0.01

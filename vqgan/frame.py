@@ -1,0 +1,60 @@
+"""Which part of an image of any size a first stage sees.
+
+Plain arithmetic, for both host pipelines (`encode`, `arrays`).
+"""
+
+import dataclasses
+
+TARGETS = ("image", "segmentation", "depth")
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+  """How images become rows of one size: resized, then cropped.
+
+  Attributes:
+    size: rows and columns that the model sees.
+    zoom: how much larger than it needs to be to cover `size` an image is
+      made before the crop; 1 crops the longer side only. 0 keeps the image's
+      own size, and enlarges only what does not cover `size`.
+    flip: mirror every second training image, at random.
+    target: "image" (uint8), "segmentation" (labels uint8 [h, w]) or "depth"
+      (uint16, each picture's own range stretched to 0..65535).
+    channels: 3, or 1 for images in shades of grey.
+    label_shift: added to the labels of segmentations, modulo 256; 1 turns
+      255, which datasets use for "unlabelled", into class 0.
+  """
+
+  size: tuple[int, int]
+  zoom: float = 1.0
+  flip: bool = False
+  target: str = "image"
+  channels: int = 3
+  label_shift: int = 0
+
+  def __post_init__(self):
+    if self.target not in TARGETS:
+      raise ValueError(
+        f"target {self.target!r}: choose one of {', '.join(TARGETS)}"
+      )
+    if self.zoom and self.zoom < 1:
+      raise ValueError(f"zoom {self.zoom} must be 0 or at least 1")
+    if self.channels not in (1, 3):
+      raise ValueError(f"channels {self.channels} must be 1 or 3")
+
+  @property
+  def input(self):
+    """The name of the row that the model reads."""
+    return "segmentation" if self.target == "segmentation" else "image"
+
+  def resized(self, h, w):
+    """Return the size after resizing, at least `size`.
+
+    The operations are those of both Python's and TensorFlow's float64.
+    """
+    cover = max(self.size[0] / h, self.size[1] / w)
+    scale = cover * self.zoom if self.zoom else max(cover, 1.0)
+    return tuple(
+      max(int(side * scale + 0.5), least)
+      for side, least in zip((h, w), self.size)
+    )

@@ -1,0 +1,129 @@
+"""A frozen first stage: images to codes and back. What priors see of VQGAN.
+
+Shapes: b batch, h w rows and columns of the code grid, c channels, v codes.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqgan import autoencoder, quantizer
+from vqgan import task as task_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+  """Encodes and decodes by parameters that are passed in (`State.frozen`).
+
+  Attributes:
+    task: the first stage's settings.
+  """
+
+  task: task_lib.VQGANTask
+
+  @property
+  def num_codes(self) -> int:
+    """v."""
+    return self.task.model.quantizer.num_codes
+
+  @property
+  def factor(self) -> int:
+    """Pixels per code along one axis."""
+    return self.task.model.shape.factor
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """h and w of the images that the first stage was trained on."""
+    return tuple(side // self.factor for side in self.task.size)
+
+  def encode(self, params: Any, rows: jax.Array) -> jax.Array:
+    """Return the codes int32 [b, h, w] of rows as `vqgan.encode` gives them.
+
+    Args:
+      params: of the autoencoder.
+      rows: uint8 [b, H, W, c] (uint16 for depth), or labels [b, H, W]; H and
+        W are multiples of the factor.
+    """
+    pixels = self.task.pixels({self.task.input: rows})
+    return self.task.apply(params, pixels, method="tokenize")
+
+  def decode(self, params: Any, codes: jax.Array) -> jax.Array:
+    """Return the pictures uint8 [b, H, W, 3] of codes [b, h, w]."""
+    return self.task.picture(self.task.apply(params, codes, method="decode"))
+
+  def embed(self, params: Any, codes: jax.Array) -> jax.Array:
+    """Return the latents float32 [b, h, w, c] of codes [b, h, w]."""
+    module = self.task.model.quantizer
+    return module.apply(
+      {"params": params.get("quantizer", {})}, codes, method="embed"
+    )
+
+  def fingerprint(self, params: Any) -> str:
+    """Return 16 hexadecimal digits of the settings and the parameters.
+
+    Two tokenizers with the same digits give the same codes. Call it outside
+    of jit: it reads every parameter.
+    """
+    model = self.task.model
+    module = model.quantizer
+    settings = {
+      "shape": dataclasses.asdict(model.shape),
+      "quantizer": [type(module).__name__, module.num_codes, module.width],
+      "unit": getattr(module, "unit", False),
+      "levels": getattr(module, "levels", None),
+      "target": self.task.target,
+      "bits": self.task.bits,
+    }
+    for name in ("dropout", "remat"):  # they change no code
+      del settings["shape"][name]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    for name in sorted(flat):
+      array = np.ascontiguousarray(jax.device_get(flat[name]))
+      digest.update(f"{name} {array.dtype} {array.shape}".encode())
+      digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def keep_codes(
+  tokenizer: Tokenizer, params: Mapping[str, Any], used: np.ndarray
+) -> tuple[Tokenizer, dict[str, Any]]:
+  """Return the tokenizer with only the codes in use, and its parameters.
+
+  A vocabulary of 16,384 of which 973 occur is then one of 973. Code i of the
+  result is code used[i] of the original; a latent whose code is gone gets
+  the nearest one that is left.
+
+  Args:
+    tokenizer: a tokenizer.
+    params: its parameters.
+    used: int [u], ascending codes to keep.
+
+  Raises:
+    ValueError: the quantizer has no codebook, or `used` is out of order or
+      range.
+  """
+  model = tokenizer.task.model
+  module, used = model.quantizer, np.asarray(used)
+  if isinstance(module, quantizer.Finite):
+    raise ValueError("finite scalar quantization has no codebook to cut")
+  inside = used.size and used[0] >= 0 and used[-1] < module.num_codes
+  if not inside or (np.diff(used) <= 0).any():
+    raise ValueError(
+      f"codes to keep must ascend within 0..{module.num_codes - 1}: {used[:8]}"
+    )
+  codes = {"codebook": jnp.asarray(params["quantizer"]["codebook"])[used]}
+  if isinstance(module, quantizer.Gumbel):
+    logits = params["quantizer"]["logits"]
+    codes["logits"] = jax.tree.map(lambda x: x[..., used], dict(logits))
+  module = module.clone(num_codes=len(used))
+  model = autoencoder.Autoencoder(model.shape, module, model.dtype)
+  task = dataclasses.replace(tokenizer.task, model=model)
+  return Tokenizer(task), {**params, "quantizer": codes}
