@@ -102,6 +102,8 @@ class _Lane:
       self._lost += 1
 
   def close(self, deadline: float) -> None:
+    if self._off:
+      return
     left = lambda: max(0.0, deadline - time.monotonic())
     with contextlib.suppress(queue.Full):
       self._queue.put(("close",), timeout=left())
