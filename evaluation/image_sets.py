@@ -115,21 +115,30 @@ def open_set(source: Any, size: int = 0) -> ImageSet:
   Args:
     source: A folder of images or of class folders; a folder of samples of
       `generation`; an `.npz` with `arr_0` or `.npy` [n, h, w, c]; an array.
-    size: Where positive, images of a folder are cropped to this square as ADM
-      does; other sources must have it already.
+    size: Where positive, images are cropped to this square as ADM does.
 
   Raises:
     ImageSetError: There are no images, or they cannot be read.
   """
+  if not isinstance(source, ImageSet | np.ndarray):
+    path = Path(source)
+    if path.is_dir() and not generation.is_samples(path):
+      # Its images may differ until they are cropped.
+      return from_folder(path, size)
+  images = _open_set(source)
+  if not size:
+    return images
+  return images.map(lambda x: crop_squares(x, size), f"center {size}")
+
+
+def _open_set(source: Any) -> ImageSet:
   if isinstance(source, ImageSet):
     return source
   if isinstance(source, np.ndarray):
     return from_array(source)
   path = Path(source)
   if path.is_dir():
-    if generation.is_samples(path):
-      return from_samples(generation.open_samples(path), str(path))
-    return from_folder(path, size)
+    return from_samples(generation.open_samples(path), str(path))
   if not path.exists():
     raise ImageSetError(f"{path} is absent: give a folder, .npz or .npy")
   if path.suffix == ".npz":
@@ -287,6 +296,14 @@ def crop_square(image: Image.Image, size: int) -> Image.Image:
   image = image.resize(scaled, resample=Image.Resampling.BICUBIC)
   left, top = ((x - size) // 2 for x in image.size)
   return image.crop((left, top, left + size, top + size))
+
+
+def crop_squares(images: np.ndarray, size: int) -> np.ndarray:
+  """Crops uint8 images [b, h, w, 3] by `crop_square`."""
+  if images.shape[1:3] == (size, size):
+    return images
+  cropped = [crop_square(Image.fromarray(image), size) for image in images]
+  return np.stack([np.asarray(image) for image in cropped])
 
 
 def _open(path: Path, size: int) -> np.ndarray:

@@ -4,6 +4,12 @@
 
 Prints a table and writes eval/<step>/<metric>-<split>.json, which says all that
 decides the numbers. Without --num_examples the whole split is measured.
+
+    python -m launch.evaluate --workdir=runs/scenes --metrics=fid,is
+    python -m launch.evaluate --samples=X --reference=Y
+
+FID and the other scores of pictures, for which `--samples=X --help` lists the
+options: see launch/score_command.py.
 """
 
 import dataclasses
@@ -21,7 +27,16 @@ from jax.sharding import Mesh
 
 from data import source as source_lib
 from evaluation import jpeg, likelihood
-from launch import datasets, errors, evaluators, flags, runs, setup, tasks
+from launch import (
+  datasets,
+  errors,
+  evaluators,
+  flags,
+  runs,
+  score_command,
+  setup,
+  tasks,
+)
 from training import environment, rundir, sharding
 from training import state as state_lib
 
@@ -52,6 +67,8 @@ class Job:
 @errors.command
 def main(argv: list[str]) -> int:
   """Runs the command."""
+  if score_command.asked(argv):
+    return score_command.main(argv)
   parser = flags.Parser(__doc__, "launch.evaluate")
   parser.add_argument(
     "--workdir", type=Path, required=True, help="directory of the run"

@@ -90,7 +90,7 @@ def test_mixes_and_mistakes_are_one_line(sets, tmp_path, capsys):
   for arguments, code, said in (
     ([*base, "--preprocess=clean"], 1, "preprocess is 'clean'"),
     ([*base, "--inception=random:0"], 1, "weights is 'random:0'"),
-    ([*base, "--size=4"], 1, "npz"),
+    ([*base, "--size=4"], 1, "size is [4, 4]"),
     ([*base, "--metrics=psnr"], 1, "compare pairs of images"),
     ([*base, "--metrics=fidd"], 2, "Did you mean fid"),
     ([*base, "--preprocess=cleen"], 2, "Did you mean clean"),
@@ -103,7 +103,13 @@ def test_mixes_and_mistakes_are_one_line(sets, tmp_path, capsys):
     assert evaluate.main(arguments) == code, arguments
     error = capsys.readouterr().err
     assert said in error and len(error.splitlines()) == 1, error
-  assert not (tmp_path / "scores.json").exists()
+
+
+def test_any_source_is_cropped_on_request(sets):
+  a, b = sets
+  for source in (a, b):
+    images = image_sources.open_images(str(source), size=4)
+    assert next(images.pieces(3)).shape == (3, 4, 4, 3)
 
 
 def test_pairs_are_compared_in_order(sets, tmp_path):

@@ -1,0 +1,175 @@
+"""Images to measure, by what a user types.
+
+    FOLDER  FILE.npz  FILE.npy  SAMPLES (of launch.sample)  tfds:NAME/SPLIT
+
+Nothing holds a whole set. With a size, the largest central square is cut out
+and resized, as ADM does. `lowres8` and `grey` are baselines: what upsampling
+and colouring models are given.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from einops import rearrange, reduce, repeat
+from PIL import Image
+
+from data import decoding
+from data import source as source_lib
+from evaluation import image_sets
+from launch import datasets, errors, flags, runs
+
+TFDS = "tfds:"
+
+
+def open_images(
+  text: str, *, size: int = 0, transform: str = "", data_dir: str = ""
+) -> image_sets.ImageSet:
+  """Opens images.
+
+  Args:
+    text: see the module.
+    size: side of the central square; 0 takes the images as they are.
+    transform: "" or one of TRANSFORMS.
+    data_dir: where TFDS datasets are.
+
+  Raises:
+    ValueError: there are none, or they cannot be read.
+  """
+  if text.startswith(TFDS):
+    images = from_source(open_tfds(text, data_dir), text, size)
+  else:
+    images = image_sets.open_set(_inside(text), size)
+  return transformed(images, transform)
+
+
+def open_tfds(text: str, data_dir: str = "") -> source_lib.Source:
+  """Opens `tfds:NAME/SPLIT`, such as tfds:lsun/bedroom/train."""
+  name, _, split = text.removeprefix(TFDS).rpartition("/")
+  if not name or not split:
+    raise errors.CommandError(
+      f"{text} must be tfds:NAME/SPLIT, such as tfds:lsun/bedroom/train"
+    )
+  return importlib.import_module("data.tfds").Tfds(name, split, data_dir)
+
+
+def from_source(
+  source: source_lib.Source, name: str, size: int = 0
+) -> image_sets.ImageSet:
+  """Makes a set of the records of a source, decoded with Pillow."""
+
+  def pieces(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(source), count):
+      stop = min(start + count, len(source))
+      records = source.read(np.arange(start, stop))
+      images = [
+        fit(_decode(record, f"{name}, record {start + i}"), size)
+        for i, record in enumerate(records)
+      ]
+      yield stack(images, name)
+
+  return image_sets.ImageSet(name, len(source), pieces)
+
+
+def from_run(
+  run: runs.Run, source: source_lib.Source, size: int = 0
+) -> image_sets.ImageSet:
+  """Makes a set of a split as the run's model sees it."""
+
+  def pieces(count: int) -> Iterator[np.ndarray]:
+    for batch in datasets.image_batches(run.config, run.adapter, source, count):
+      rows = np.flatnonzero(batch["mask"])
+      yield cut(batch["image"][rows], batch["size"][rows], size)
+
+  return image_sets.ImageSet(source.name, len(source), pieces)
+
+
+def cut(images: np.ndarray, sizes: np.ndarray, size: int = 0) -> np.ndarray:
+  """Takes what counts of padded images, uint8 [b, h, w, 3]."""
+  return stack(
+    [fit(image[:h, :w], size) for image, (h, w) in zip(images, sizes)],
+    "the images",
+  )
+
+
+def fit(image: np.ndarray, size: int) -> np.ndarray:
+  """Crops and resizes to a square of `size`; 0 leaves the image alone."""
+  if not size or image.shape[:2] == (size, size):
+    return image
+  return np.asarray(image_sets.crop_square(Image.fromarray(image), size))
+
+
+def stack(images: list[np.ndarray], name: str) -> np.ndarray:
+  """Stacks images of one size.
+
+  Raises:
+    ImageSetError: they differ.
+  """
+  for image in images:
+    if image.shape != images[0].shape:
+      first, other = (
+        " x ".join(map(str, x.shape[:2])) for x in (images[0], image)
+      )
+      raise image_sets.ImageSetError(
+        f"{name} differ in size ({first} and {other}): give --size=SIDE to"
+        " crop them all to one square"
+      )
+  return np.stack(images)
+
+
+def transformed(
+  images: image_sets.ImageSet, transform: str
+) -> image_sets.ImageSet:
+  """Returns the set with a transform of TRANSFORMS, or "" for none."""
+  if not transform:
+    return images
+  if transform not in TRANSFORMS:
+    raise errors.CommandError(
+      f"no transform {transform!r}"
+      f"{flags.did_you_mean(transform, list(TRANSFORMS))}"
+    )
+  return images.map(TRANSFORMS[transform], transform)
+
+
+def lowres8(images: np.ndarray) -> np.ndarray:
+  """Replaces each 8 x 8 block by its mean; sides must be multiples of 8."""
+  if images.shape[1] % 8 or images.shape[2] % 8:
+    raise errors.CommandError(
+      f"lowres8 needs sides that are multiples of 8, not {images.shape[1]} x"
+      f" {images.shape[2]}: give --size"
+    )
+  blocks = rearrange(images, "b (h p) (w q) c -> b h p w q c", p=8, q=8)
+  means = reduce(blocks.astype(np.float32), "b h p w q c -> b h w c", "mean")
+  wide = repeat(means, "b h w c -> b (h p) (w q) c", p=8, q=8)
+  return np.rint(wide).astype(np.uint8)
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+  """Replaces colours by their luma (BT.601), three times."""
+  luma = images.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+  return repeat(np.rint(luma).astype(np.uint8), "b h w -> b h w c", c=3)
+
+
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  "lowres8": lowres8,
+  "grey": grey,
+}
+
+
+def _decode(record: dict[str, Any], name: str) -> np.ndarray:
+  try:
+    return decoding.to_rgb(record["image"])
+  except decoding.Unreadable as error:
+    raise image_sets.ImageSetError(
+      f"{name} ({record.get('name', '')}) is no readable image: {error}"
+    ) from error
+
+
+def _inside(text: str) -> str:
+  """Finds the pictures in the folder of a launch.sample."""
+  folder = Path(text)
+  if (folder / "parts" / "manifest.json").is_file():
+    return str(folder / "images")
+  return text

@@ -1,0 +1,388 @@
+"""Samples a run, scores what it draws, and says how well it reconstructs.
+
+Samples go to RUN/eval/STEP/samples-.../, in parts that a stopped job goes on
+from; results to RUN/eval/STEP/scores-....json, TensorBoard and the terminal.
+"""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from data import source as source_lib
+from evaluation import (
+  compare,
+  features,
+  generation,
+  image_sets,
+  reference,
+  report,
+)
+from launch import (
+  datasets,
+  errors,
+  image_sources,
+  request,
+  runs,
+  scores,
+  tasks,
+)
+from training import checkpoint, rundir, sharding, tensorboard
+from training import state as state_lib
+
+RECONSTRUCTION = "reconstruction"
+# States of status.json after which no checkpoint follows.
+_FINAL = ("completed", "failed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One checkpoint to score.
+
+  Attributes:
+    run: opened.
+    state: restored, with the parameters to sample with.
+    step: of the checkpoint.
+    source: the split that samples are compared with.
+    net: Inception.
+    args: of the command.
+  """
+
+  run: runs.Run
+  state: state_lib.State
+  step: int
+  source: source_lib.Source
+  net: features.Network
+  args: argparse.Namespace
+
+  @property
+  def folder(self) -> Path:
+    """Where this checkpoint's results go."""
+    return self.run.workdir / "eval" / str(self.step)
+
+
+def main(args: argparse.Namespace) -> int:
+  """Scores the newest checkpoint of a run; with --watch each new one."""
+  runs.load_config(args.workdir)
+  net = scores.open_network(args.inception, args.preprocess)
+  while True:
+    ended, step = _ended(args.workdir), _newest(args.workdir)
+    if step is not None or not args.watch:
+      score_newest(args, net)
+    if not args.watch or (ended and step == _newest(args.workdir)):
+      return 0
+    if step == _newest(args.workdir):
+      time.sleep(args.poll)
+
+
+def score_newest(args: argparse.Namespace, net: features.Network) -> None:
+  """Scores the newest good checkpoint, with --watch unless that is done."""
+  run = runs.open_run(args.workdir)
+  restored = run.restore(
+    sharding.make_mesh({"data": -1}), average=not args.no_average
+  )
+  source = datasets.open_source(run.config, run.config.data.split)
+  job = Job(run, restored.state, restored.step, source, net, args)
+  names = [name for name in args.metrics if name != RECONSTRUCTION]
+  work = []
+  if names:
+    work.append((f"scores-{_label(job)}", lambda: score_samples(job, names)))
+  if RECONSTRUCTION in args.metrics:
+    work.append((f"reconstruction-{net.preprocess}", lambda: reconstruct(job)))
+  for name, compute in work:
+    path = job.folder / f"{name}.json"
+    if _agreed(args.watch and path.exists()):
+      continue
+    result = compute()
+    if jax.process_index() == 0:
+      report.write(path, {**result, **_for_the_page(job, name, result)})
+      write_tensorboard(job, result["scores"])
+      dataset = args.dataset or run.config.data.get("name", "")
+      print(report.table(result, dataset))
+      print(path, flush=True)
+
+
+def _for_the_page(job: Job, name: str, result: dict) -> dict[str, Any]:
+  """Adds what launch.report shows of every evaluation."""
+  official = job.net.official and job.net.preprocess == "adm"
+  count = result["num_samples"]
+  return {
+    "metric": name,
+    "values": result["scores"],
+    "num_examples": count,
+    "split_size": count,
+    "dataset": result["samples"],
+    "comparable": official and count >= compare.CONVENTION,
+  }
+
+
+def score_samples(job: Job, metrics: list[str]) -> dict[str, Any]:
+  """Draws samples, going on with those that are there, and scores them."""
+  args = job.args
+  samples = draw(job, args.num_samples or compare.CONVENTION)
+  images = _images(samples, args.size, f"{job.run.workdir} step {job.step}")
+  extracted = scores.extract(images, job.net, args.batch)
+  against, real = run_reference(job)
+  found, notes = scores.score(
+    extracted, job.net, images.name, against, real, metrics
+  )
+  return scores.describe(
+    images.name,
+    against.name,
+    extracted,
+    job.net,
+    found,
+    notes,
+    crop=scores.crop_name(args.size),
+    step=job.step,
+    average=not args.no_average,
+    seed=args.seed,
+    sampling=dict(job.run.config.sample),
+    reference_metadata=against.metadata,
+  )
+
+
+def draw(job: Job, num: int) -> generation.Samples:
+  """Draws `num` samples, each a function of (seed, its number) alone."""
+  run, args = job.run, job.args
+  labels = _labels(job.source, num)
+  key = jax.random.key(args.seed)
+  sampler = _sampler(run, key, labels)
+  mesh = sharding.make_mesh({"data": -1})
+  batch = args.sample_batch or run.config.sample.batch
+  batch = -(-batch // mesh.size) * mesh.size
+
+  def sample(indices: np.ndarray) -> dict[str, np.ndarray]:
+    placed = jax.device_put(indices, sharding.batch_sharding(mesh))
+    drawn = sampler(job.state, placed)
+    found = {"images": drawn.images, "sizes": drawn.sizes}
+    if labels is not None:
+      found["labels"] = np.asarray(labels, np.int32)[indices % len(labels)]
+    return _host(found)
+
+  identity = {
+    "step": job.step,
+    "seed": args.seed,
+    "average": not args.no_average,
+    "labels": "as in the reference" if labels is not None else "none",
+    "sampling": dict(run.config.sample),
+  }
+  with scores.Bar("sampling (the first batch compiles)", num) as show:
+    return generation.generate(
+      sample,
+      num,
+      batch,
+      job.folder / f"samples-{_label(job)}",
+      identity=identity,
+      progress=show,
+    )
+
+
+def run_reference(
+  job: Job,
+) -> tuple[reference.Statistics, np.ndarray | None]:
+  """Returns --reference, or the training split's statistics, which are kept."""
+  args, net = job.args, job.net
+  if args.reference:
+    return scores.open_reference(
+      args.reference, net, args.batch, args.size, args.data_dir
+    )
+  split = job.source.name.split()[-1].replace("/", "-")
+  weights = net.weights.replace(":", "-")[:12]
+  size = args.size or "full"
+  path = (
+    job.run.workdir
+    / "eval"
+    / f"reference-{split}-{size}-{net.preprocess}-{weights}.npz"
+  )
+  if _agreed(path.exists()):
+    found = reference.load(path)
+    if (
+      found.metadata and found.metadata.get("source") == job.source.fingerprint
+    ):
+      return found, found.features
+  images = image_sources.from_run(job.run, job.source, args.size)
+  found = scores.statistics_of(
+    images,
+    net,
+    args.batch,
+    scores.crop_name(args.size),
+    source=job.source.fingerprint,
+  )
+  if jax.process_index() == 0:
+    reference.save(path, found)
+  return found, found.features
+
+
+def reconstruct(job: Job) -> dict[str, Any]:
+  """Scores reconstructions of the evaluation split against its very crops."""
+  run, args = job.run, job.args
+  if not tasks.offers(run.task, "reconstruct"):
+    raise errors.CommandError(
+      f"task {run.config.task} does not reconstruct: ask for fid"
+    )
+  source = datasets.open_source(run.config, run.config.data.eval_split)
+  originals = image_sources.from_run(run, source, args.size)
+  metrics = ("psnr", "ssim") if job.net.random else scores.PAIRED
+  sums = scores.PairSums(metrics)
+  made = image_sets.ImageSet(
+    f"reconstructions of {source.name}, step {job.step}",
+    len(source),
+    lambda count: _reconstructions(job, source, originals, sums, count),
+  )
+  extracted = scores.extract(made, job.net, args.batch)
+  against = scores.statistics_of(
+    originals, job.net, args.batch, scores.crop_name(args.size)
+  )
+  found, notes = scores.score(
+    extracted, job.net, made.name, against, against.features, ["fid"]
+  )
+  return scores.describe(
+    made.name,
+    source.name,
+    extracted,
+    job.net,
+    {**_named_reconstruction(found), **sums.means()},
+    notes,
+    crop=scores.crop_name(args.size),
+    step=job.step,
+    average=not args.no_average,
+  )
+
+
+def _reconstructions(
+  job: Job,
+  source: source_lib.Source,
+  originals: image_sets.ImageSet,
+  sums: scores.PairSums,
+  count: int,
+) -> Iterator[np.ndarray]:
+  """Yields reconstructions of each image once, adding them to the pairs."""
+  run = job.run
+  mesh = sharding.make_mesh({"data": -1})
+  step = jax.jit(run.task.reconstruct)
+  batches = datasets.eval_batches(
+    run.config, run.adapter, run.measured, source, mesh
+  )
+  real = originals.pieces(1)
+  waiting: list[np.ndarray] = []
+  last = -1
+  for batch in batches:
+    made, ids, mask = _host(
+      (step(job.state, batch), batch["example_id"], batch["mask"])
+    )
+    for image, number, counts in zip(made, ids, mask):
+      # An example can be several rows; its first has it all.
+      if not counts or number <= last:
+        continue
+      last = int(number)
+      original = next(real)
+      image = image_sources.fit(
+        image[: original.shape[1], : original.shape[2]], job.args.size
+      )
+      sums.add(image[None], original)
+      waiting.append(image)
+      if len(waiting) == count:
+        yield image_sources.stack(waiting, "the reconstructions")
+        waiting = []
+  if waiting:
+    yield image_sources.stack(waiting, "the reconstructions")
+
+
+def write_tensorboard(job: Job, found: dict[str, float]) -> None:
+  """Adds scores to the run's TensorBoard, where it keeps one."""
+  folder = job.run.workdir / "tensorboard"
+  writer = tensorboard.make(folder) if folder.is_dir() else None
+  if writer is None:
+    return
+  finite = {f"eval/{k}": v for k, v in found.items() if np.isfinite(v)}
+  writer.scalars(job.step, finite)
+  writer.close()
+
+
+def _named_reconstruction(found: dict[str, float]) -> dict[str, float]:
+  """Calls a FID of reconstructions rFID."""
+  names = {"fid": "rfid", "frechet": "rfrechet"}
+  return {
+    "_".join(names.get(part, part) for part in name.split("_")): value
+    for name, value in found.items()
+  }
+
+
+def _images(samples, size, name) -> image_sets.ImageSet:
+  """Makes a set of samples, cut to what counts of them."""
+
+  def pieces(count):
+    del count  # as they were drawn
+    for part in samples.parts():
+      yield image_sources.cut(part["images"], part["sizes"], size)
+
+  return image_sets.ImageSet(name, len(samples), pieces)
+
+
+def _sampler(run, key, labels) -> tasks.Sampler:
+  adapter = run.adapter
+  if tasks.offers(adapter, "make_requested_sampler"):
+    asked = request.from_config(run.config, labels=labels)
+    return adapter.make_requested_sampler(
+      run.config, run.task, run.measured, key, asked
+    )
+  if tasks.offers(adapter, "make_sampler"):
+    return adapter.make_sampler(run.config, run.task, run.measured, key)
+  raise errors.CommandError(
+    f"task {run.config.task} has nothing to sample: ask for --metrics="
+    f"{RECONSTRUCTION}"
+  )
+
+
+def _labels(source, num) -> tuple[int, ...] | None:
+  """Takes the labels of evenly spaced records: the reference's histogram."""
+  if not source.num_classes:
+    return None
+  places = np.arange(num, dtype=np.int64) * len(source) // num
+  labels = np.empty(num, np.int64)
+  for start in range(0, num, 1024):
+    rows = slice(start, start + 1024)
+    labels[rows] = [x["label"] for x in source.read(places[rows])]
+  return tuple(int(x) for x in labels)
+
+
+def _label(job: Job) -> str:
+  args = job.args
+  number = args.num_samples or compare.CONVENTION
+  parts = [str(number), job.net.preprocess, f"seed{args.seed}"]
+  return "-".join(parts + (["raw"] if args.no_average else []))
+
+
+def _newest(workdir: Path) -> int | None:
+  found = checkpoint.steps(rundir.RunDirectory(workdir).checkpoints)
+  return found[-1] if found else None
+
+
+def _ended(workdir: Path) -> bool:
+  return rundir.RunDirectory(workdir).status().get("state") in _FINAL
+
+
+def _host(tree: Any) -> Any:
+  """Makes every array whole on every process, as NumPy."""
+
+  def whole(array):
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+      replicated = sharding.replicated(array.sharding.mesh)
+      return jax.jit(lambda x: x, out_shardings=replicated)(array)
+    return array
+
+  return jax.device_get(jax.tree.map(whole, tree))
+
+
+def _agreed(value: bool) -> bool:
+  """Returns what process 0 says, on every process."""
+  if jax.process_count() == 1:
+    return bool(value)
+  return bool(multihost_utils.broadcast_one_to_all(np.array(value)))

@@ -1,0 +1,132 @@
+"""Scores images against a reference, or a run's samples against its data.
+
+    python -m launch.evaluate --samples=X --reference=Y --out=scores.json
+    python -m launch.evaluate --workdir=RUN --metrics=fid,is,precision_recall
+    python -m launch.evaluate --workdir=RUN --metrics=fid --watch
+    python -m launch.evaluate --workdir=RUN --metrics=reconstruction
+
+X and Y: a folder of images, an .npz or .npy of images, samples of
+launch.sample, tfds:NAME/SPLIT; Y also statistics of launch.statistics, ADM or
+pytorch-fid. Without --reference a run is compared with its training split.
+Sampling goes on where it was stopped. Every number says what decides it; the
+public Inception weights are fetched once, or given with --inception; with
+random:SEED, for tests, nothing is called FID.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from evaluation import compare, features, report
+from launch import errors, flags, image_sources, run_scores, scores, setup
+
+METRICS = (*compare.METRICS, *scores.PAIRED, run_scores.RECONSTRUCTION)
+
+
+def asked(argv: Sequence[str]) -> bool:
+  """Says whether a command line of launch.evaluate is for this module."""
+  for word, following in zip(argv, [*argv[1:], ""]):
+    name, _, value = word.partition("=")
+    if name == "--samples":
+      return True
+    if name == "--metrics" and {*(value or following).split(",")} & {*METRICS}:
+      return True
+  return False
+
+
+def main(argv: list[str]) -> int:
+  """Runs the command; `launch.evaluate` calls it."""
+  args = _parse(argv)
+  setup.start(args.platform)
+  if args.workdir:
+    setup.log_to_terminal()
+    return run_scores.main(args)
+  net = scores.open_network(args.inception, args.preprocess)
+  result = score_sets(args, net)
+  if jax.process_index() == 0:
+    report.write(args.out, result)
+    print(report.table(result, args.dataset))
+    print(args.out)
+  return 0
+
+
+def score_sets(
+  args: argparse.Namespace, net: features.Network
+) -> dict[str, Any]:
+  """Scores --samples against --reference; returns the result to write."""
+  images = image_sources.open_images(
+    args.samples,
+    size=args.size,
+    transform=args.transform,
+    data_dir=args.data_dir,
+  )
+  if args.num_samples:
+    images = images.take(args.num_samples)
+  found: dict[str, float] = {}
+  notes = list(images.notes)
+  paired = [name for name in args.metrics if name in scores.PAIRED]
+  if paired:
+    if not args.reference or scores.is_statistics(args.reference):
+      raise errors.CommandError(
+        f"{', '.join(paired)} compare pairs of images: give images as"
+        " --reference"
+      )
+    others = image_sources.open_images(
+      args.reference, size=args.size, data_dir=args.data_dir
+    )
+    found |= scores.score_pairs(images, others, paired, args.batch)
+  rest = [name for name in args.metrics if name not in scores.PAIRED]
+  extracted = scores.extract(images, net, args.batch)
+  against, real = None, None
+  if args.reference and rest:
+    against, real = scores.open_reference(
+      args.reference, net, args.batch, args.size, args.data_dir
+    )
+  scored, said = scores.score(extracted, net, images.name, against, real, rest)
+  return scores.describe(
+    images.name,
+    args.reference or "nothing",
+    extracted,
+    net,
+    {**found, **scored},
+    [*notes, *said],
+    crop=scores.crop_name(args.size),
+    transform=args.transform,
+  )
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+  parser = flags.Parser(__doc__, "launch.evaluate")
+  add = parser.add_argument
+  add("--samples", default="", help="images to score")
+  add("--workdir", type=Path, help="or: a run to sample from")
+  add("--reference", default="", help="images or statistics")
+  add("--metrics", default="", help=f"comma-separated: {', '.join(METRICS)}")
+  add("--num_samples", type=int, default=0, help="default: all, or 50,000")
+  add("--transform", default="", help="lowres8 or grey: of --samples")
+  add("--dataset", default="", help="show the published figures of it")
+  add("--out", type=Path, default=Path("scores.json"), help="of --samples")
+  add("--seed", type=int, default=0, help="of a run's samples")
+  add("--sample_batch", type=int, default=0, help="default: sample.batch")
+  add("--no_average", action="store_true", help="not the moving average")
+  add("--watch", action="store_true", help="go on with new checkpoints")
+  add("--poll", type=float, default=30.0, help="seconds between looks")
+  scores.add_options(parser)
+  args = parser.parse_arguments(argv)
+  scores.check_options(parser, args)
+  if bool(args.samples) == bool(args.workdir):
+    parser.error("give one of --samples=X and --workdir=RUN")
+  if args.num_samples < 0 or args.sample_batch < 0:
+    parser.error("--num_samples and --sample_batch must not be negative")
+  own = scores.PAIRED if args.samples else (run_scores.RECONSTRUCTION,)
+  known = (*compare.METRICS, *own)
+  args.metrics = args.metrics.split(",") if args.metrics else compare.METRICS
+  for name in args.metrics:
+    if name == "likelihood":
+      parser.error("measure likelihood in a call of its own")
+    if name not in known:
+      parser.error(f"no metric {name!r}{flags.did_you_mean(name, known)}")
+  return args

@@ -1,0 +1,225 @@
+"""Scores extracted features, and says of every number what decides it."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from evaluation import (
+  compare,
+  features,
+  image_sets,
+  inception_weights,
+  pixels,
+  preprocess,
+  reference,
+)
+from launch import errors, flags, image_sources, setup
+from training import environment
+from weights import lpips
+
+PAIRED = ("psnr", "ssim", "lpips")
+# The images that precision, recall and KID take of a reference.
+REFERENCE_IMAGES = 10_000
+
+
+def open_network(source: str, mode: str) -> features.Network:
+  """Loads Inception: "" fetches the public file, or a path, or random:SEED."""
+  preprocess.check(mode)
+  return features.network(inception_weights.load(source or None), mode)
+
+
+def score(
+  extracted: features.Features,
+  net: features.Network,
+  name: str,
+  against: reference.Statistics | None,
+  real: np.ndarray | None,
+  metrics: Sequence[str] = compare.METRICS,
+) -> tuple[dict[str, float], list[str]]:
+  """Checks that two sets compare, and scores one; see `compare.scores`."""
+  notes: list[str] = []
+  if against is not None:
+    ours = reference.of(extracted, net, dataset=name)
+    reference.check_comparable(ours, against, net.official)
+    notes += against.notes
+  found, said = compare.scores(extracted, net, against, real, metrics)
+  return found, [*notes, *said]
+
+
+def open_reference(
+  text: str,
+  net: features.Network,
+  batch: int,
+  size: int = 0,
+  data_dir: str = "",
+) -> tuple[reference.Statistics, np.ndarray | None]:
+  """Reads statistics, or makes them of images.
+
+  Returns the statistics, and pool_3 features of at most 10,000 images: those
+  in the file, or of its `arr_0`, or of the images.
+  """
+  if is_statistics(text):
+    found = reference.load(text)
+    real = found.features
+    if real is None and found.has_images:
+      images = image_sets.from_npz(text)
+      real = extract(images, net, batch, keep=("pool",)).kept["pool"]
+    return found, real
+  images = image_sources.open_images(text, size=size, data_dir=data_dir)
+  found = statistics_of(images, net, batch, crop_name(size))
+  return found, found.features
+
+
+def is_statistics(text: str) -> bool:
+  """Says whether an argument names a file of statistics."""
+  return text.endswith(".npz") and reference.is_statistics(text)
+
+
+def statistics_of(
+  images: image_sets.ImageSet,
+  net: features.Network,
+  batch: int,
+  crop: str,
+  **extra: Any,
+) -> reference.Statistics:
+  """Extracts a reference, keeping the features of its first images."""
+  extracted = extract(
+    images, net, batch, keep=("pool",), keep_first=REFERENCE_IMAGES
+  )
+  extra = {"revision": environment.revision(), **extra}
+  return reference.of(
+    extracted, net, dataset=images.name, crop=crop, extra=extra
+  )
+
+
+def extract(
+  images: image_sets.ImageSet,
+  net: features.Network,
+  batch: int,
+  **options: Any,
+) -> features.Features:
+  """Extracts features with a progress bar on a terminal."""
+  with Bar(f"features of {images.name}", images.num) as show:
+    return features.extract(images, net, batch=batch, progress=show, **options)
+
+
+def crop_name(size: int) -> str:
+  """Names how images were brought to their size."""
+  return f"center {size}" if size else "none"
+
+
+def score_pairs(
+  images: image_sets.ImageSet,
+  others: image_sets.ImageSet,
+  metrics: Sequence[str],
+  batch: int,
+) -> dict[str, float]:
+  """Returns means over pairs of images in the same order."""
+  if images.num != others.num:
+    raise errors.CommandError(
+      f"{images.name} has {images.num} images and {others.name} {others.num}:"
+      " pairs need as many"
+    )
+  sums = PairSums(metrics)
+  for (_, a), (_, b) in zip(images.batches(batch), others.batches(batch)):
+    sums.add(a, b)
+  return sums.means()
+
+
+class PairSums:
+  """Adds up PSNR, SSIM and LPIPS of pairs of images."""
+
+  def __init__(self, metrics: Sequence[str] = PAIRED):
+    """Prepares; LPIPS's weights are loaded here, once."""
+    self._metrics: dict[str, Callable] = {
+      "psnr": pixels.psnr,
+      "ssim": pixels.ssim,
+    }
+    if "lpips" in metrics:
+      params = lpips.load("alex")
+      self._metrics["lpips"] = lambda a, b: pixels.lpips(params, a, b)
+    self._sums = {name: 0.0 for name in metrics}
+    self._count = 0
+
+  def add(self, a: np.ndarray, b: np.ndarray) -> None:
+    """Adds pairs, uint8 [b, h, w, 3]."""
+    for name in self._sums:
+      values = self._metrics[name](a, b)
+      self._sums[name] += float(np.sum(values, dtype=np.float64))
+    self._count += len(a)
+
+  def means(self) -> dict[str, float]:
+    """Returns the mean of each over all pairs."""
+    return {name: total / self._count for name, total in self._sums.items()}
+
+
+def describe(
+  name: str,
+  against: str,
+  extracted: features.Features,
+  net: features.Network,
+  found: Mapping[str, float],
+  notes: Sequence[str],
+  **more: Any,
+) -> dict[str, Any]:
+  """Puts everything that decides the numbers beside them."""
+  return {
+    "samples": name,
+    "reference": against,
+    "num_samples": extracted.count,
+    "size": list(extracted.size),
+    "digest": extracted.digest,
+    "preprocess": net.preprocess,
+    "weights": net.weights,
+    "scores": dict(found),
+    "notes": list(notes),
+    **more,
+    "environment": environment.describe(),
+  }
+
+
+class Bar:
+  """A progress bar on a terminal's stderr; nothing elsewhere."""
+
+  def __init__(self, what: str, total: int):
+    """Names what is counted up to `total`."""
+    self._bar = tqdm.tqdm(
+      total=total, desc=what, unit="image", disable=not sys.stderr.isatty()
+    )
+
+  def __enter__(self) -> Callable[[int, int], None]:
+    """Returns what to call with (done, total)."""
+    return lambda done, _: self._bar.update(done - self._bar.n)
+
+  def __exit__(self, *_) -> None:
+    """Closes the bar."""
+    self._bar.close()
+
+
+def add_options(parser: flags.Parser) -> None:
+  """Adds what decides the features, for each command that extracts them."""
+  add = parser.add_argument
+  add("--inception", default="", help="its file; default: the public one")
+  add(
+    "--preprocess",
+    default=preprocess.DEFAULT,
+    help=f"one of {', '.join(preprocess.MODES)}",
+  )
+  add("--batch", type=int, default=64, help="images at a time, a process")
+  add("--size", type=int, default=0, help="side of a central square")
+  add("--data_dir", default="", help="where TFDS datasets are")
+  add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
+
+
+def check_options(parser: flags.Parser, args: Any) -> None:
+  """Refuses wrong values of `add_options`."""
+  if args.batch < 1 or args.size < 0:
+    parser.error("--batch must be at least 1 and --size at least 0")
+  if args.preprocess not in preprocess.MODES:
+    parser.error(
+      f"no preprocess {args.preprocess!r}"
+      f"{flags.did_you_mean(args.preprocess, preprocess.MODES)}"
+    )
