@@ -20,6 +20,7 @@ from training import task as task_lib
 
 ADAPTERS = {
   "dctransformer": "launch.adapters.dctransformer",
+  "vqgan": "launch.adapters.vqgan",
 }
 
 # What an encode function is for: random rows to train on; every row of every
