@@ -53,7 +53,10 @@ DISTRIBUTIONS = {
   "jaxlib": "jax",
   "orbax": "orbax-checkpoint",
   "tensorflow": "tensorflow-cpu",
+  "yaml": "pyyaml",
 }
+# A command's module docstring speaks for its main.
+SELF_EXPLAINED = {"main"}
 
 
 def _files(*folders: str) -> list[Path]:
@@ -97,7 +100,9 @@ def _ours(name: str) -> bool:
 
 def _may_import_tensorflow(path: Path) -> bool:
   parts = path.relative_to(ROOT).parts
-  if parts[0] in ("benchmarks", "launch", "configs"):
+  if parts[0] == "benchmarks":
+    return True  # of the input pipeline
+  if parts[0] in ("launch", "configs"):
     return False
   if parts[0] == "data":
     return path.stem not in DATA_WITHOUT_TF
