@@ -123,7 +123,7 @@ def test_step_has_one_backward_pass(run):
 
 
 def test_resumed_run_equals_the_continued_one(run, tmp_path):
-  made, state, batch, train_step = run
+  _, state, batch, train_step = run
   for i in range(4):
     if i == 3:  # both optimisers have moved once
       checkpoint.Checkpointer(tmp_path).save(state, wait=True)

@@ -1,0 +1,132 @@
+"""Host preprocessing: sizes, crops, labels, depth; TensorFlow and NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vqgan import arrays, encode, frame
+
+RANDOM = np.random.RandomState(0)
+SEED = np.array([1, 2], np.int32)
+
+
+def _record(h, w):
+  """A smooth picture, its labels and its depth."""
+  y, x = np.mgrid[:h, :w]
+  image = np.stack([y * 255 // h, x * 255 // w, (x + y) % 256], -1)
+  return {
+    "image": image.astype(np.uint8),
+    "segmentation": ((y // 8) * 7 + x // 8).astype(np.uint8),
+    "depth": (1000 + 10 * y + x).astype(np.uint16),
+    "label": np.int32(3),
+    "example_id": np.int32(5),
+  }
+
+
+def _both(made, record, train=False):
+  """Rows of TensorFlow and of NumPy."""
+  name = "make_train_encode" if train else "make_eval_encode"
+  tensors = {key: tf.constant(value) for key, value in record.items()}
+  row = getattr(encode, name)(made)(tensors, tf.constant(SEED))
+  return (
+    {key: value.numpy() for key, value in row.items()},
+    getattr(arrays, name)(made)(record, SEED),
+  )
+
+
+@pytest.mark.parametrize(
+  "h, w, zoom, size",
+  [
+    (100, 60, 1.0, (53, 32)),
+    (60, 100, 1.5, (48, 80)),
+    (64, 64, 0, (64, 64)),
+    (10, 20, 0, (32, 64)),
+    (1, 1000, 1.0, (32, 32000)),
+  ],
+)
+def test_images_are_made_to_cover_the_crop(h, w, zoom, size):
+  assert frame.Frame((32, 32), zoom=zoom).resized(h, w) == size
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("target", frame.TARGETS)
+def test_both_pipelines_make_the_same_rows(target, train):
+  made = frame.Frame((24, 32), zoom=1.2, target=target)
+  rows = _both(made, _record(50, 41), train)
+  tensor, array = (row[made.input] for row in rows)
+  assert tensor.dtype == array.dtype and tensor.shape == array.shape
+  assert tensor.shape[:3] == (1, 24, 32)
+  for row in rows:
+    assert row["label"] == [3] and row["example_id"] == [5]
+  if train:
+    return  # another stream of random numbers
+  if target == "image":
+    assert np.abs(tensor.astype(int) - array).max() <= 2
+  elif target == "segmentation":
+    assert (tensor == array).mean() > 0.9  # ties of the nearest pixel
+  else:
+    assert np.abs(tensor.astype(int) - array).max() < 0.02 * 65535
+
+
+def test_training_crops_and_mirrors_at_random():
+  made = frame.Frame((16, 16), zoom=2.0, flip=True)
+  record = _record(40, 40)
+  numpy_rows, tensor_rows, mirrored = set(), set(), 0
+  tensors = {key: tf.constant(value) for key, value in record.items()}
+  array_fn = arrays.make_train_encode(made)
+  tensor_fn = tf.function(encode.make_train_encode(made))
+  for i in range(12):
+    seed = np.array([i, 7], np.int32)
+    row = array_fn(record, seed)["image"]
+    numpy_rows.add(row.tobytes())
+    mirrored += row[0, 0, 0, 1] > row[0, 0, -1, 1]
+    np.testing.assert_array_equal(row, array_fn(record, seed)["image"])
+    tensor_rows.add(tensor_fn(tensors, seed)["image"].numpy().tobytes())
+  assert len(numpy_rows) > 9 and len(tensor_rows) > 9
+  assert 0 < mirrored < 12
+
+
+def test_labels_shift_so_that_unlabelled_is_class_zero():
+  record = _record(16, 16)
+  record["segmentation"][:] = 255
+  made = frame.Frame((16, 16), target="segmentation", label_shift=1)
+  for row in _both(made, record):
+    assert (row["segmentation"] == 0).all()
+
+
+def test_depth_is_stretched_to_its_own_range():
+  made = frame.Frame((16, 16), target="depth")
+  for row in _both(made, _record(16, 16)):
+    assert row["image"].min() == 0 and row["image"].max() == 65535
+
+
+def test_shades_of_grey_have_one_channel():
+  made = frame.Frame((16, 16), channels=1)
+  tensor, array = _both(made, _record(20, 30))
+  assert tensor["image"].shape == array["image"].shape == (1, 16, 16, 1)
+  difference = tensor["image"].astype(int) - array["image"]
+  assert np.abs(difference).max() <= 2
+
+
+def test_pictures_show_what_is_seen():
+  made = frame.Frame((16, 24), target="depth")
+  row = arrays.make_picture_encode(made)(_record(32, 32), SEED)
+  assert row["image"].shape == (1, 16, 24, 3)
+  assert row["size"].tolist() == [[16, 24]]
+  plain = arrays.make_eval_encode(frame.Frame((16, 24)))
+  np.testing.assert_array_equal(
+    row["image"], plain(_record(32, 32), SEED)["image"]
+  )
+
+
+@pytest.mark.parametrize(
+  "fields, message",
+  [
+    ({"target": "pose"}, "'pose': choose one of image, segmentation, depth"),
+    ({"zoom": 0.5}, "zoom 0.5 must be 0 or at least 1"),
+    ({"channels": 4}, "channels 4 must be 1 or 3"),
+  ],
+)
+def test_impossible_frames_are_refused(fields, message):
+  with pytest.raises(ValueError, match=message):
+    frame.Frame((16, 16), **fields)
