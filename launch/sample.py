@@ -125,6 +125,12 @@ def draw(
   return _write(run, samples, structure, out)
 
 
+def load(out: Path) -> dict[str, np.ndarray]:
+  """Reads the arrays of all samples that `draw` wrote: image, label, ..."""
+  parts = list(generation.open_samples(out / "parts").parts())
+  return {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
+
+
 def read_tokens(structure: Any, part: dict[str, np.ndarray]) -> Any:
   """Puts the tokens of a part back into their structure."""
   paths = jax.tree_util.tree_leaves_with_path(structure)
