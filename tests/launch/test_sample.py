@@ -1,0 +1,96 @@
+"""launch.sample: the same samples however asked for, and clear refusals."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch import sample
+from tests.launch import dct_run
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """Return the directory of a DCTransformer trained for six steps."""
+  return dct_run.trained(tmp_path_factory.mktemp("run"))
+
+
+def _draw(workdir, out, *options):
+  command = [f"--workdir={workdir}", f"--out={out}", "--batch=4", *options]
+  assert sample.main(command) == 0
+  return np.load(out / "samples.npz")
+
+
+def test_samples_do_not_depend_on_how_many_are_asked_for(workdir, tmp_path):
+  few = _draw(workdir, tmp_path / "few", "--num_samples=3")
+  # Continues in the same folder: the first part is kept.
+  first = sorted((tmp_path / "few" / "parts").glob("part-*"))[0]
+  before = first.stat().st_mtime_ns
+  many = _draw(workdir, tmp_path / "few", "--num_samples=6")
+  assert first.stat().st_mtime_ns == before
+  np.testing.assert_array_equal(many["arr_0"][:3], few["arr_0"])
+  assert many["arr_0"].shape == (6, 32, 32, 3)
+  np.testing.assert_array_equal(many["labels"], np.arange(6))
+  names = {path.name for path in (tmp_path / "few").iterdir()}
+  assert {"grid.png", "heat_maps.png", "progressive.png", "images"} <= names
+  assert len(list((tmp_path / "few" / "images").glob("*.png"))) == 6
+  with Image.open(tmp_path / "few" / "images" / "000002.png") as image:
+    np.testing.assert_array_equal(np.asarray(image), many["arr_0"][2])
+
+
+def test_given_band_comes_back(workdir, tmp_path):
+  small = tmp_path / "small.png"
+  pixels = np.random.default_rng(0).integers(60, 190, (4, 4, 3), np.uint8)
+  Image.fromarray(pixels).save(small)
+  drawn = _draw(
+    workdir, tmp_path / "out", f"--upsample={small}", "--num_samples=4"
+  )
+  # A sample's blocks have the small picture's luma: no element can be added
+  # to band 0 once it is given, and later bands have no mean.
+  grey = lambda x: x @ np.array([0.299, 0.587, 0.114])
+  blocks = grey(drawn["arr_0"].astype(float)).reshape(4, 4, 8, 4, 8)
+  inside = np.abs(blocks.mean(axis=(2, 4)) - grey(pixels)).mean()
+  assert inside < 12  # clipping to 0..255 moves a little
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (["--labels=24,25"], "label 25 must be"),
+    (["--size=33x32"], "multiples of 16"),
+    (["--top_p=0"], "top_p"),
+    (["--guidance=2"], "class_drop"),
+    (["--colorize=missing.png"], "missing.png"),
+    (["--complete=x.png"], "--fraction"),
+    (["--fraction=0.5"], "--complete"),
+    (["--temprature=1"], "Did you mean --temperature"),
+  ],
+)
+def test_bad_requests_end_in_one_line(
+  workdir, tmp_path, capsys, options, message
+):
+  out = tmp_path / "out"
+  command = [f"--workdir={workdir}", f"--out={out}", *options]
+  assert sample.main(command) != 0
+  error = capsys.readouterr().err.strip()
+  assert message in error and "\n" not in error
+  assert not (out / "samples.npz").exists()
+
+
+def test_another_job_in_the_same_folder_is_refused(workdir, tmp_path, capsys):
+  _draw(workdir, tmp_path / "out", "--num_samples=2")
+  command = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}", "--batch=4"]
+  assert sample.main([*command, "--num_samples=2", "--seed=1"]) != 0
+  assert "seed" in capsys.readouterr().err
+
+
+def test_damaged_image_is_one_line(workdir, tmp_path, capsys):
+  broken = tmp_path / "broken.png"
+  broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+  out = tmp_path / "out"
+  assert (
+    sample.main(
+      [f"--workdir={workdir}", f"--out={out}", f"--upsample={broken}"]
+    )
+    != 0
+  )
+  assert "broken.png" in capsys.readouterr().err
