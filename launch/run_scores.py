@@ -164,7 +164,7 @@ def draw(job: Job, num: int) -> generation.Samples:
     found = {"images": drawn.images, "sizes": drawn.sizes}
     if labels is not None:
       found["labels"] = np.asarray(labels, np.int32)[indices % len(labels)]
-    return _host(found)
+    return host(found)
 
   identity = {
     "step": job.step,
@@ -187,37 +187,39 @@ def draw(job: Job, num: int) -> generation.Samples:
 def run_reference(
   job: Job,
 ) -> tuple[reference.Statistics, np.ndarray | None]:
-  """Returns --reference, or the training split's statistics, which are kept."""
-  args, net = job.args, job.net
+  """Returns --reference, or the statistics of the training split."""
+  args = job.args
   if args.reference:
     return scores.open_reference(
-      args.reference, net, args.batch, args.size, args.data_dir
+      args.reference, job.net, args.batch, args.size, args.data_dir
     )
-  split = job.source.name.split()[-1].replace("/", "-")
+  found = split_reference(job.run, job.source, job.net, args.batch, args.size)
+  return found, found.features
+
+
+def split_reference(
+  run: runs.Run,
+  source: source_lib.Source,
+  net: features.Network,
+  batch: int,
+  size: int = 0,
+) -> reference.Statistics:
+  """Returns statistics of a split as the model sees it, kept in RUN/eval."""
+  split = source.name.split()[-1].replace("/", "-")
   weights = net.weights.replace(":", "-")[:12]
-  size = args.size or "full"
-  path = (
-    job.run.workdir
-    / "eval"
-    / f"reference-{split}-{size}-{net.preprocess}-{weights}.npz"
-  )
+  name = f"reference-{split}-{size or 'full'}-{net.preprocess}-{weights}.npz"
+  path = run.workdir / "eval" / name
   if _agreed(path.exists()):
     found = reference.load(path)
-    if (
-      found.metadata and found.metadata.get("source") == job.source.fingerprint
-    ):
-      return found, found.features
-  images = image_sources.from_run(job.run, job.source, args.size)
+    if (found.metadata or {}).get("source") == source.fingerprint:
+      return found
+  images = image_sources.from_run(run, source, size)
   found = scores.statistics_of(
-    images,
-    net,
-    args.batch,
-    scores.crop_name(args.size),
-    source=job.source.fingerprint,
+    images, net, batch, scores.crop_name(size), source=source.fingerprint
   )
   if jax.process_index() == 0:
     reference.save(path, found)
-  return found, found.features
+  return found
 
 
 def reconstruct(job: Job) -> dict[str, Any]:
@@ -274,7 +276,7 @@ def _reconstructions(
   waiting: list[np.ndarray] = []
   last = -1
   for batch in batches:
-    made, ids, mask = _host(
+    made, ids, mask = host(
       (step(job.state, batch), batch["example_id"], batch["mask"])
     )
     for image, number, counts in zip(made, ids, mask):
@@ -369,7 +371,7 @@ def _ended(workdir: Path) -> bool:
   return rundir.RunDirectory(workdir).status().get("state") in _FINAL
 
 
-def _host(tree: Any) -> Any:
+def host(tree: Any) -> Any:
   """Makes every array whole on every process, as NumPy."""
 
   def whole(array):

@@ -9,6 +9,7 @@ run is complete and with 75 when a signal stopped it, with a checkpoint saved:
 then the same command goes on.
 """
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -25,7 +26,10 @@ from launch import (
   errors,
   evaluators,
   flags,
+  run_scores,
   runs,
+  score_evaluator,
+  scores,
   setup,
   tasks,
 )
@@ -121,7 +125,7 @@ def train(
   if config.eval.every:
     sharding.check_batch(mesh, config.eval.batch_size)
     eval_source = datasets.open_source(config, config.data.eval_split)
-  directory = _open_directory(config, workdir, accept_changes)
+  directory = _open_directory(config, workdir, source, accept_changes)
   try:
     measured = _measured(config, adapter, source, workdir)
     task = adapter.make_task(config, measured)
@@ -139,7 +143,7 @@ def train(
       rule=adapter.RULE,
       measured=measured,
       evaluators=_evaluators(
-        config, adapter, task, measured, mesh, eval_source
+        config, adapter, task, measured, mesh, eval_source, workdir
       ),
       writers=() if writer is None else (writer,),
       stream=stream,
@@ -149,7 +153,10 @@ def train(
 
 
 def _open_directory(
-  config: ml_collections.ConfigDict, workdir: Path, accept_changes: bool
+  config: ml_collections.ConfigDict,
+  workdir: Path,
+  source: source_lib.Source,
+  accept_changes: bool,
 ) -> rundir.RunDirectory:
   """Opens the run directory; one without a checkpoint is begun anew."""
   directory = rundir.RunDirectory(workdir)
@@ -161,17 +168,37 @@ def _open_directory(
       f"{name}." if isinstance(value, ml_collections.ConfigDict) else name
       for name, value in config.items()
     ]
+  elif jax.process_index() == 0:
+    _check_source(workdir, source)
   primary = jax.process_index() == 0
   opened = rundir.RunDirectory.open(
     workdir,
     config.to_dict(),
-    environment=environment.describe(seed=config.seed),
+    environment=environment.describe(
+      seed=config.seed,
+      data={"name": source.name, "fingerprint": source.fingerprint},
+    ),
     may_change=may_change,
     primary=primary,
   )
   if primary and not begun:
     (workdir / runs.MEASURED).unlink(missing_ok=True)
   return opened
+
+
+def _check_source(workdir: Path, source: source_lib.Source) -> None:
+  """Stops where the dataset is not the one that the run began with."""
+  try:
+    content = json.loads((workdir / "env.json").read_text("utf-8"))
+  except (OSError, ValueError):
+    return  # lost or damaged: nothing to compare with
+  before = content.get("data", {}).get("fingerprint")
+  if before not in (None, source.fingerprint):
+    raise errors.CommandError(
+      f"the dataset {source.name} has changed since the run in {workdir} began "
+      f"(fingerprint {before}, now {source.fingerprint}): bring the old one "
+      "back, choose another --workdir, or go on with --accept_changes"
+    )
 
 
 def _measured(
@@ -207,7 +234,7 @@ def _options(config: ml_collections.ConfigDict) -> options.Options:
 
 
 def _evaluators(
-  config, adapter, task: task_lib.Task, measured, mesh, eval_source
+  config, adapter, task: task_lib.Task, measured, mesh, eval_source, workdir
 ):
   """Makes the evaluators that the config schedules."""
   key = jax.random.key(config.seed)
@@ -232,6 +259,24 @@ def _evaluators(
         config.sample.num,
         config.sample.batch,
         config.sample.every,
+      )
+    )
+  scored = config.eval.get("scores")
+  if scored and scored.every and tasks.offers(adapter, "make_sampler"):
+    made.append(
+      score_evaluator.Scores(
+        adapter.make_sampler(config, task, measured, key),
+        scored.num,
+        config.sample.batch,
+        scored.every,
+        lambda: scores.open_network(scored.inception, scored.preprocess),
+        lambda net: run_scores.split_reference(
+          runs.Run(workdir, config, adapter, dict(measured), task),
+          datasets.open_source(config, config.data.split),
+          net,
+          scored.batch,
+        ),
+        scored.metrics.split(","),
       )
     )
   return made
