@@ -126,6 +126,20 @@ def test_another_config_is_refused_with_the_difference(
   assert runs.load_config(tmp_path / "run").train.num_steps == 12
 
 
+def test_other_data_is_refused(config_flag, tmp_path, capsys):
+  workdir = tmp_path / "run"
+  command = [config_flag, f"--workdir={workdir}", "--config.eval.every=0"]
+  assert train.main([*command, "--config.train.num_steps=4"]) == 0
+  path = tmp_path / "data.npz"
+  with np.load(path) as archive:
+    arrays = dict(archive)
+  arrays["train_images"][0] ^= 1
+  np.savez(path, **arrays)
+  assert train.main([*command, "--config.train.num_steps=4"]) == 1
+  assert "has changed since the run" in capsys.readouterr().err
+  assert train.main([*command, "--accept_changes"]) == 0
+
+
 def test_a_run_without_a_checkpoint_is_begun_anew(config_flag, tmp_path):
   tmp_path.joinpath("config.json").write_text('{"model": {"width": 9}}')
   tmp_path.joinpath("measured.npz").write_bytes(b"of another config")
