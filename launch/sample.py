@@ -25,7 +25,7 @@ import tqdm
 from PIL import Image
 
 from data import decoding
-from evaluation import generation
+from evaluation import atomic, generation
 from launch import errors, flags, pictures, request, runs, setup, tasks
 from training import sharding
 
@@ -152,11 +152,14 @@ def _write(run, samples, structure, out) -> list[Path]:
     labels.append(part.get("label", np.zeros(len(part["image"]), np.int32)))
   images, sizes = np.concatenate(images), np.concatenate(sizes)
   high, wide = sizes.max(axis=0)
-  np.savez(
+  atomic.replace(
     out / "samples.npz",
-    arr_0=images[:, :high, :wide],
-    labels=np.concatenate(labels),
-    sizes=sizes,
+    lambda file: np.savez(
+      file,
+      arr_0=images[:, :high, :wide],
+      labels=np.concatenate(labels),
+      sizes=sizes,
+    ),
   )
   written = [out / "images", out / "samples.npz", out / "grid.png"]
   grid = pictures.grid(images[:_SHOWN], sizes[:_SHOWN])

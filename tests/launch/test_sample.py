@@ -17,7 +17,8 @@ def workdir(tmp_path_factory):
 def _draw(workdir, out, *options):
   command = [f"--workdir={workdir}", f"--out={out}", "--batch=4", *options]
   assert sample.main(command) == 0
-  return np.load(out / "samples.npz")
+  with np.load(out / "samples.npz") as archive:
+    return dict(archive)
 
 
 def test_samples_do_not_depend_on_how_many_are_asked_for(workdir, tmp_path):
