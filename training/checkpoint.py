@@ -234,7 +234,7 @@ class Checkpointer:
         continue
       verified += deep
       whole += 1
-      if whole <= self._keep or verified <= MIN_KEEP:
+      if whole <= self._keep:
         continue
       aside = self._folder / f"{_TEMPORARY}expired-{step}"
       os.rename(folder, aside)

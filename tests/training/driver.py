@@ -180,6 +180,7 @@ def main(spec):
       num_processes=spec["processes"],
       process_id=spec["process"],
       initialization_timeout=60,
+      heartbeat_timeout_seconds=10,
     )
   if "kill" in spec:
     lay(Bomb(*spec["kill"]))

@@ -353,6 +353,9 @@ def _fail(patch, name):
   patch.setattr(*owner, fail, raising=False)
 
 
+_SAVE = ("save", 0, "")
+
+
 @hypothesis.settings(
   max_examples=40,
   deadline=None,
@@ -362,7 +365,7 @@ def _fail(patch, name):
   keep=st.integers(2, 4),
   actions=st.lists(
     st.one_of(
-      st.just(("save", 0, "")),
+      st.just(_SAVE),
       st.just(("restart", 0, "")),
       st.tuples(
         st.just("damage"), st.integers(0, 5), st.sampled_from(sorted(DAMAGE))
@@ -371,6 +374,8 @@ def _fail(patch, name):
     max_size=14,
   ),
 )
+@hypothesis.example(2, [_SAVE, _SAVE, ("damage", 0, "flipped bit"), _SAVE])
+@hypothesis.example(2, [_SAVE, _SAVE, ("damage", 1, "flipped bit"), _SAVE])
 def test_retention_always_leaves_two_good_ones(keep, actions):
   # Against a model: a set of good steps and one of damaged ones.
   with (
