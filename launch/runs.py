@@ -102,8 +102,12 @@ def load_config(workdir: Path) -> ml_collections.ConfigDict:
       f"{workdir} holds no run: give the --workdir of a launch.train",
       f"python -m launch.train --config={_example()} --workdir={quoted}",
     )
-  config = _tuples(rundir.RunDirectory(workdir).config)
-  return ml_collections.ConfigDict(config).lock()
+  return locked(rundir.RunDirectory(workdir).config)
+
+
+def locked(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """Makes the config of what JSON kept of it: lists are tuples again."""
+  return ml_collections.ConfigDict(_tuples(values)).lock()
 
 
 def measure(

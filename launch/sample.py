@@ -1,5 +1,6 @@
 """Draws samples from a trained run.
 
+    python -m launch.sample --weights=dct_scenes --out=DIR
     python -m launch.sample --workdir=RUN --num_samples=64 --out=DIR
     python -m launch.sample --workdir=RUN --out=DIR --labels=0,5 --top_p=0.9
     python -m launch.sample --workdir=RUN --out=DIR --upsample=SMALL.png
@@ -26,7 +27,16 @@ from PIL import Image
 
 from data import decoding
 from evaluation import atomic, generation
-from launch import errors, flags, pictures, request, runs, setup, tasks
+from launch import (
+  errors,
+  flags,
+  pictures,
+  request,
+  runs,
+  setup,
+  tasks,
+  trained,
+)
 from training import sharding
 
 _GIVEN = ("upsample", "colorize", "complete")
@@ -40,7 +50,8 @@ def main(argv: list[str]) -> int:
   """Runs the command."""
   args = _parse(argv)
   setup.start(args.platform)
-  run = runs.open_run(args.workdir)
+  run = runs.open_run(args.workdir) if args.workdir else None
+  run = run or trained.open_trained(args.weights)
   if not tasks.offers(run.adapter, "make_requested_sampler"):
     raise errors.CommandError(f"task {run.config.task} has nothing to sample")
   asked = _request(run, args)
@@ -60,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 
 def draw(
-  run: runs.Run,
+  run: runs.Run | trained.Trained,
   asked: request.Request,
   num: int,
   out: Path,
@@ -238,7 +249,12 @@ def _read_image(path: Path) -> np.ndarray:
 def _parse(argv) -> argparse.Namespace:
   parser = flags.Parser(__doc__, "launch.sample")
   add = parser.add_argument
-  add("--workdir", type=Path, required=True, help="directory of the run")
+  add("--workdir", type=Path, help="directory of a run")
+  add(
+    "--weights",
+    help="exported weights instead: a path, or what ships: "
+    + ", ".join(trained.shipped()),
+  )
   add("--out", type=Path, required=True, help="folder to write")
   add("--num_samples", type=_positive, default=64, help="default 64")
   add("--seed", type=int, default=0, help="default 0")
@@ -260,6 +276,8 @@ def _parse(argv) -> argparse.Namespace:
   )
   add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
   args = parser.parse_arguments(argv)
+  if (args.workdir is None) == (args.weights is None):
+    parser.error("give either --workdir=RUN or --weights=NAME")
   if args.complete and args.fraction is None:
     parser.error("--complete=IMAGE needs --fraction, such as 0.3")
   return args

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import sample
+from launch import export, sample, trained
 from tests.launch import dct_run
 
 
@@ -95,3 +95,19 @@ def test_damaged_image_is_one_line(workdir, tmp_path, capsys):
     != 0
   )
   assert "broken.png" in capsys.readouterr().err
+
+
+def test_exported_weights_give_the_same_samples(workdir, tmp_path):
+  assert export.main([f"--workdir={workdir}", f"--out={tmp_path / 'w'}"]) == 0
+  ours = _draw(workdir, tmp_path / "run", "--num_samples=2")
+  command = [f"--weights={tmp_path / 'w'}", f"--out={tmp_path / 'weights'}"]
+  assert sample.main([*command, "--batch=4", "--num_samples=2"]) == 0
+  with np.load(tmp_path / "weights" / "samples.npz") as theirs:
+    np.testing.assert_array_equal(theirs["arr_0"], ours["arr_0"])
+
+
+def test_shipped_weights_open_and_unknown_ones_are_refused(tmp_path, capsys):
+  assert "dct_scenes" in trained.shipped()
+  assert trained.open_trained("dct_scenes").task.codec.rows == 8
+  assert sample.main(["--weights=dct_scene", f"--out={tmp_path}"]) != 0
+  assert "Did you mean dct_scenes" in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""Trained weights as two small files, NAME.safetensors and NAME.json.
+
+The first holds parameters, frozen arrays and what was measured, the second the
+config. Those that ship lie in weights/trained: `launch.sample --weights=NAME`
+samples from them offline.
+"""
+
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from launch import errors, flags, runs, tasks
+from training import checkpoint, rundir, sharding, trees
+from training import state as state_lib
+from training import task as task_lib
+from weights import safetensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """Exported weights, usable where a `runs.Run` is sampled from.
+
+  Attributes:
+    workdir: the files' common path, without an ending.
+    config: locked, as it was trained.
+    adapter: of `launch.tasks`.
+    measured: host arrays.
+    task: made from the two above.
+    arrays: parameters and frozen arrays by name.
+    step: of the checkpoint that was exported.
+  """
+
+  workdir: Path
+  config: ml_collections.ConfigDict
+  adapter: tasks.Adapter
+  measured: dict[str, np.ndarray]
+  task: task_lib.Task
+  arrays: dict[str, np.ndarray]
+  step: int
+
+  def restore(self, mesh: Mesh, average: bool = True) -> checkpoint.Restored:
+    """Puts the state on a mesh, replicated; it can be sampled from only.
+
+    Args:
+      mesh: any.
+      average: must be True: only what a run samples with was exported.
+    """
+    if not average:
+      raise errors.CommandError(
+        f"{self.workdir} holds one set of parameters: leave out --no_average"
+      )
+    shapes = jax.eval_shape(self.task.init, jax.random.key(0), self.measured)
+    put = lambda tree: jax.device_put(tree, sharding.replicated(mesh))
+    tree = lambda name, like: put(
+      trees.unflatten(trees.select(self.arrays, name), like)
+    )
+    state = state_lib.State(
+      step=put(np.int32(self.step)),
+      params=tree("params", shapes.params),
+      ema=None,
+      opt_state={},
+      model_state={},
+      frozen=tree("frozen", shapes.frozen),
+    )
+    return checkpoint.Restored(state, self.step, {})
+
+
+def export(run: runs.Run, path: Path) -> tuple[Path, Path]:
+  """Writes what a run samples with; returns the two files.
+
+  Args:
+    run: opened.
+    path: without an ending.
+
+  Raises:
+    CommandError: the task has state beside parameters, which a sampler needs.
+  """
+  mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+  restored = run.restore(mesh)
+  if jax.tree.leaves(restored.state.model_state):
+    raise errors.CommandError(
+      f"task {run.config.task} keeps state beside its parameters: copy the run"
+      " directory instead"
+    )
+  named = trees.flatten(
+    {
+      "params": restored.state.sampling_params,
+      "frozen": restored.state.frozen,
+      "measured": run.measured,
+    }
+  )
+  weights = path.with_name(f"{path.name}.safetensors")
+  description = path.with_name(f"{path.name}.json")
+  safetensors.save(weights, jax.device_get(named))
+  rundir.write_json(
+    description,
+    {"config": run.config.to_dict(), "step": int(restored.step)},
+  )
+  return weights, description
+
+
+def open_trained(name: str) -> Trained:
+  """Opens exported weights: the name of shipped ones, or a path.
+
+  Raises:
+    CommandError: there are none, or they are damaged.
+  """
+  path = _find(name)
+  try:
+    text = path.with_name(f"{path.name}.json").read_text("utf-8")
+    description = json.loads(text)
+    named, _ = safetensors.load(path.with_name(f"{path.name}.safetensors"))
+  except (OSError, ValueError) as error:
+    raise errors.CommandError(
+      f"{path} cannot be read ({error}): export it again"
+    ) from error
+  config = runs.locked(description["config"])
+  adapter = tasks.get(config.task)
+  measured: dict[str, Any] = trees.select(named, "measured")
+  return Trained(
+    path,
+    config,
+    adapter,
+    measured,
+    adapter.make_task(config, measured),
+    named,
+    int(description["step"]),
+  )
+
+
+def shipped() -> list[str]:
+  """Returns the names of the weights that ship."""
+  folder = resources.files("weights").joinpath("trained")
+  if not folder.is_dir():
+    return []
+  names = [entry.name for entry in folder.iterdir()]
+  return sorted(x.removesuffix(".json") for x in names if x.endswith(".json"))
+
+
+def _find(name: str) -> Path:
+  if name in shipped():
+    return Path(str(resources.files("weights").joinpath("trained", name)))
+  path = Path(name.removesuffix(".safetensors").removesuffix(".json"))
+  if path.with_name(f"{path.name}.json").is_file():
+    return path
+  raise errors.CommandError(
+    f"no trained weights {name!r}{flags.did_you_mean(name, shipped())}"
+  )
