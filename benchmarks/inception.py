@@ -10,6 +10,7 @@ the same machine, in turn.
 """
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -83,8 +84,8 @@ def _ours(images: np.ndarray, batch: int, mode: str) -> Callable[[], None]:
 def _torch(images: np.ndarray, batch: int) -> Callable[[], None] | None:
   """Returns torchvision's Inception, of the same cost, if it is there."""
   try:
-    import torch
-    import torchvision
+    torch = importlib.import_module("torch")
+    torchvision = importlib.import_module("torchvision")
   except ImportError:
     return None
   model = torchvision.models.inception_v3(

@@ -15,7 +15,8 @@ import numpy as np
 
 from weights import lpips as perceptual
 
-_WINDOW, _SIGMA = 11, 1.5
+SSIM_SIDE = 11  # of its window: smaller images have none
+_WINDOW, _SIGMA = SSIM_SIDE, 1.5
 _K1, _K2 = 0.01, 0.03
 
 

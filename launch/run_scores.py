@@ -5,9 +5,7 @@ from; results to RUN/eval/STEP/scores-....json, TensorBoard and the terminal.
 """
 
 import argparse
-import dataclasses
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,43 +26,22 @@ from launch import (
   datasets,
   errors,
   image_sources,
+  reconstruction_scores,
   request,
   runs,
+  score_job,
+  score_pictures,
   scores,
   tasks,
 )
 from training import checkpoint, rundir, sharding, tensorboard
-from training import state as state_lib
 
 RECONSTRUCTION = "reconstruction"
+NEAREST, PER_CLASS = "nearest", "per_class"
+# What only a run can be asked for.
+METRICS = (RECONSTRUCTION, NEAREST, PER_CLASS)
 # States of status.json after which no checkpoint follows.
 _FINAL = ("completed", "failed")
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """One checkpoint to score.
-
-  Attributes:
-    run: opened.
-    state: restored, with the parameters to sample with.
-    step: of the checkpoint.
-    source: the split that samples are compared with.
-    net: Inception.
-    args: of the command.
-  """
-
-  run: runs.Run
-  state: state_lib.State
-  step: int
-  source: source_lib.Source
-  net: features.Network
-  args: argparse.Namespace
-
-  @property
-  def folder(self) -> Path:
-    """Where this checkpoint's results go."""
-    return self.run.workdir / "eval" / str(self.step)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -88,13 +65,18 @@ def score_newest(args: argparse.Namespace, net: features.Network) -> None:
     sharding.make_mesh({"data": -1}), average=not args.no_average
   )
   source = datasets.open_source(run.config, run.config.data.split)
-  job = Job(run, restored.state, restored.step, source, net, args)
+  job = score_job.Job(run, restored.state, restored.step, source, net, args)
   names = [name for name in args.metrics if name != RECONSTRUCTION]
   work = []
   if names:
     work.append((f"scores-{_label(job)}", lambda: score_samples(job, names)))
   if RECONSTRUCTION in args.metrics:
-    work.append((f"reconstruction-{net.preprocess}", lambda: reconstruct(job)))
+    work.append(
+      (
+        f"reconstruction-{net.preprocess}",
+        lambda: reconstruction_scores.reconstruct(job),
+      )
+    )
   for name, compute in work:
     path = job.folder / f"{name}.json"
     if _agreed(args.watch and path.exists()):
@@ -108,7 +90,9 @@ def score_newest(args: argparse.Namespace, net: features.Network) -> None:
       print(path, flush=True)
 
 
-def _for_the_page(job: Job, name: str, result: dict) -> dict[str, Any]:
+def _for_the_page(
+  job: score_job.Job, name: str, result: dict
+) -> dict[str, Any]:
   """Adds what launch.report shows of every evaluation."""
   official = job.net.official and job.net.preprocess == "adm"
   count = result["num_samples"]
@@ -122,16 +106,19 @@ def _for_the_page(job: Job, name: str, result: dict) -> dict[str, Any]:
   }
 
 
-def score_samples(job: Job, metrics: list[str]) -> dict[str, Any]:
+def score_samples(job: score_job.Job, metrics: list[str]) -> dict[str, Any]:
   """Draws samples, going on with those that are there, and scores them."""
   args = job.args
   samples = draw(job, args.num_samples or compare.CONVENTION)
   images = _images(samples, args.size, f"{job.run.workdir} step {job.step}")
   extracted = scores.extract(images, job.net, args.batch)
   against, real = run_reference(job)
+  plain = [name for name in metrics if name not in METRICS]
   found, notes = scores.score(
-    extracted, job.net, images.name, against, real, metrics
+    extracted, job.net, images.name, against, real, plain
   )
+  if {NEAREST, PER_CLASS} & {*metrics}:
+    found |= _explain(job, samples, images, extracted, metrics)
   return scores.describe(
     images.name,
     against.name,
@@ -148,7 +135,29 @@ def score_samples(job: Job, metrics: list[str]) -> dict[str, Any]:
   )
 
 
-def draw(job: Job, num: int) -> generation.Samples:
+def _explain(job, samples, images, extracted, metrics) -> dict[str, float]:
+  """Draws the pictures that were asked for; returns what goes with them."""
+  args = job.args
+  split = split_reference(job.run, job.source, job.net, args.batch, args.size)
+  drawn = score_pictures.Drawn(
+    job.run,
+    job.step,
+    samples,
+    job.source,
+    split.features,
+    job.net,
+    args.size,
+    args.batch,
+  )
+  found: dict[str, float] = {}
+  if NEAREST in metrics:
+    found |= score_pictures.neighbours(drawn, images, extracted)
+  if PER_CLASS in metrics:
+    found |= score_pictures.classes(drawn, extracted)
+  return found
+
+
+def draw(job: score_job.Job, num: int) -> generation.Samples:
   """Draws `num` samples, each a function of (seed, its number) alone."""
   run, args = job.run, job.args
   labels = _labels(job.source, num)
@@ -164,7 +173,7 @@ def draw(job: Job, num: int) -> generation.Samples:
     found = {"images": drawn.images, "sizes": drawn.sizes}
     if labels is not None:
       found["labels"] = np.asarray(labels, np.int32)[indices % len(labels)]
-    return host(found)
+    return scores.host(found)
 
   identity = {
     "step": job.step,
@@ -185,7 +194,7 @@ def draw(job: Job, num: int) -> generation.Samples:
 
 
 def run_reference(
-  job: Job,
+  job: score_job.Job,
 ) -> tuple[reference.Statistics, np.ndarray | None]:
   """Returns --reference, or the statistics of the training split."""
   args = job.args
@@ -222,82 +231,7 @@ def split_reference(
   return found
 
 
-def reconstruct(job: Job) -> dict[str, Any]:
-  """Scores reconstructions of the evaluation split against its very crops."""
-  run, args = job.run, job.args
-  if not tasks.offers(run.task, "reconstruct"):
-    raise errors.CommandError(
-      f"task {run.config.task} does not reconstruct: ask for fid"
-    )
-  source = datasets.open_source(run.config, run.config.data.eval_split)
-  originals = image_sources.from_run(run, source, args.size)
-  metrics = ("psnr", "ssim") if job.net.random else scores.PAIRED
-  sums = scores.PairSums(metrics)
-  made = image_sets.ImageSet(
-    f"reconstructions of {source.name}, step {job.step}",
-    len(source),
-    lambda count: _reconstructions(job, source, originals, sums, count),
-  )
-  extracted = scores.extract(made, job.net, args.batch)
-  against = scores.statistics_of(
-    originals, job.net, args.batch, scores.crop_name(args.size)
-  )
-  found, notes = scores.score(
-    extracted, job.net, made.name, against, against.features, ["fid"]
-  )
-  return scores.describe(
-    made.name,
-    source.name,
-    extracted,
-    job.net,
-    {**_named_reconstruction(found), **sums.means()},
-    notes,
-    crop=scores.crop_name(args.size),
-    step=job.step,
-    average=not args.no_average,
-  )
-
-
-def _reconstructions(
-  job: Job,
-  source: source_lib.Source,
-  originals: image_sets.ImageSet,
-  sums: scores.PairSums,
-  count: int,
-) -> Iterator[np.ndarray]:
-  """Yields reconstructions of each image once, adding them to the pairs."""
-  run = job.run
-  mesh = sharding.make_mesh({"data": -1})
-  step = jax.jit(run.task.reconstruct)
-  batches = datasets.eval_batches(
-    run.config, run.adapter, run.measured, source, mesh
-  )
-  real = originals.pieces(1)
-  waiting: list[np.ndarray] = []
-  last = -1
-  for batch in batches:
-    made, ids, mask = host(
-      (step(job.state, batch), batch["example_id"], batch["mask"])
-    )
-    for image, number, counts in zip(made, ids, mask):
-      # An example can be several rows; its first has it all.
-      if not counts or number <= last:
-        continue
-      last = int(number)
-      original = next(real)
-      image = image_sources.fit(
-        image[: original.shape[1], : original.shape[2]], job.args.size
-      )
-      sums.add(image[None], original)
-      waiting.append(image)
-      if len(waiting) == count:
-        yield image_sources.stack(waiting, "the reconstructions")
-        waiting = []
-  if waiting:
-    yield image_sources.stack(waiting, "the reconstructions")
-
-
-def write_tensorboard(job: Job, found: dict[str, float]) -> None:
+def write_tensorboard(job: score_job.Job, found: dict[str, float]) -> None:
   """Adds scores to the run's TensorBoard, where it keeps one."""
   folder = job.run.workdir / "tensorboard"
   writer = tensorboard.make(folder) if folder.is_dir() else None
@@ -306,15 +240,6 @@ def write_tensorboard(job: Job, found: dict[str, float]) -> None:
   finite = {f"eval/{k}": v for k, v in found.items() if np.isfinite(v)}
   writer.scalars(job.step, finite)
   writer.close()
-
-
-def _named_reconstruction(found: dict[str, float]) -> dict[str, float]:
-  """Calls a FID of reconstructions rFID."""
-  names = {"fid": "rfid", "frechet": "rfrechet"}
-  return {
-    "_".join(names.get(part, part) for part in name.split("_")): value
-    for name, value in found.items()
-  }
 
 
 def _images(samples, size, name) -> image_sets.ImageSet:
@@ -355,7 +280,7 @@ def _labels(source, num) -> tuple[int, ...] | None:
   return tuple(int(x) for x in labels)
 
 
-def _label(job: Job) -> str:
+def _label(job: score_job.Job) -> str:
   args = job.args
   number = args.num_samples or compare.CONVENTION
   parts = [str(number), job.net.preprocess, f"seed{args.seed}"]
@@ -369,18 +294,6 @@ def _newest(workdir: Path) -> int | None:
 
 def _ended(workdir: Path) -> bool:
   return rundir.RunDirectory(workdir).status().get("state") in _FINAL
-
-
-def host(tree: Any) -> Any:
-  """Makes every array whole on every process, as NumPy."""
-
-  def whole(array):
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-      replicated = sharding.replicated(array.sharding.mesh)
-      return jax.jit(lambda x: x, out_shardings=replicated)(array)
-    return array
-
-  return jax.device_get(jax.tree.map(whole, tree))
 
 
 def _agreed(value: bool) -> bool:

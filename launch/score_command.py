@@ -4,6 +4,7 @@
     python -m launch.evaluate --workdir=RUN --metrics=fid,is,precision_recall
     python -m launch.evaluate --workdir=RUN --metrics=fid --watch
     python -m launch.evaluate --workdir=RUN --metrics=reconstruction
+    python -m launch.evaluate --workdir=RUN --metrics=fid,nearest,per_class
 
 X and Y: a folder of images, an .npz or .npy of images, samples of
 launch.sample, tfds:NAME/SPLIT; Y also statistics of launch.statistics, ADM or
@@ -23,7 +24,7 @@ import jax
 from evaluation import compare, features, report
 from launch import errors, flags, image_sources, run_scores, scores, setup
 
-METRICS = (*compare.METRICS, *scores.PAIRED, run_scores.RECONSTRUCTION)
+METRICS = (*compare.METRICS, *scores.PAIRED, *run_scores.METRICS)
 
 
 def asked(argv: Sequence[str]) -> bool:
@@ -121,7 +122,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.error("give one of --samples=X and --workdir=RUN")
   if args.num_samples < 0 or args.sample_batch < 0:
     parser.error("--num_samples and --sample_batch must not be negative")
-  own = scores.PAIRED if args.samples else (run_scores.RECONSTRUCTION,)
+  own = scores.PAIRED if args.samples else run_scores.METRICS
   known = (*compare.METRICS, *own)
   args.metrics = args.metrics.split(",") if args.metrics else compare.METRICS
   for name in args.metrics:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evaluation import compare, features, image_sets, reference
-from launch import evaluators, image_sources, run_scores, scores, tasks
+from launch import evaluators, image_sources, scores, tasks
 from training import state as state_lib
 
 
@@ -63,6 +63,6 @@ class Scores:
     for start in range(0, self._num, self._batch_size):
       indices = np.arange(start, start + self._batch_size, dtype=np.int32)
       drawn = self._sampler(state, indices)
-      images, sizes = run_scores.host((drawn.images, drawn.sizes))
+      images, sizes = scores.host((drawn.images, drawn.sizes))
       left = self._num - start
       yield image_sources.cut(images[:left], sizes[:left])

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import tqdm
 
@@ -17,7 +18,7 @@ from evaluation import (
   reference,
 )
 from launch import errors, flags, image_sources, setup
-from training import environment
+from training import environment, sharding
 from weights import lpips
 
 PAIRED = ("psnr", "ssim", "lpips")
@@ -179,6 +180,18 @@ def describe(
     **more,
     "environment": environment.describe(),
   }
+
+
+def host(tree: Any) -> Any:
+  """Makes every array whole on every process, as NumPy."""
+
+  def whole(array):
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+      replicated = sharding.replicated(array.sharding.mesh)
+      return jax.jit(lambda x: x, out_shardings=replicated)(array)
+    return array
+
+  return jax.device_get(jax.tree.map(whole, tree))
 
 
 class Bar:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -202,6 +203,44 @@ def test_a_task_that_cannot_is_told_apart(workdir, capsys):
   command = [f"--workdir={workdir}", "--metrics=reconstruction"]
   assert evaluate.main(command) == 1
   assert "toy does not reconstruct" in capsys.readouterr().err
+
+
+def test_reconstructions_are_compared_with_their_own_crops(
+  workdir, monkeypatch
+):
+  def reconstruct(self, state, batch):
+    grey = jnp.clip(jnp.rint((batch["grey"] + 2.56) * 50), 0, 255)
+    shape = (len(grey), 8, 8, 3)
+    return jnp.broadcast_to(grey[:, None, None, None], shape).astype("uint8")
+
+  monkeypatch.setattr(toy.Toy, "reconstruct", reconstruct, raising=False)
+  command = [f"--workdir={workdir}", "--metrics=reconstruction"]
+  assert evaluate.main([*command, "--inception=random:3", "--batch=8"]) == 0
+  path = workdir / "eval" / "4" / "reconstruction-adm.json"
+  found = report.read(path)
+  assert set(found["scores"]) == {
+    "unofficial_rfrechet_adm_13",
+    "psnr",
+  }
+  with np.load(workdir.parent / "data.npz") as data:
+    images = data["validation_images"]
+  grey = np.rint(images.mean((1, 2, 3), keepdims=True))
+  error = ((images - grey) ** 2).mean((1, 2, 3))
+  expected = np.mean(10 * np.log10(255**2 / error))
+  assert found["scores"]["psnr"] == pytest.approx(expected, abs=0.01)
+
+
+def test_neighbours_and_classes_are_drawn(workdir):
+  command = [f"--workdir={workdir}", "--metrics=nearest,per_class"]
+  command += ["--num_samples=40", "--inception=random:3"]
+  assert evaluate.main(command) == 0
+  path = workdir / "eval" / "4" / "scores-40-adm-seed0.json"
+  found = report.read(path)["scores"]
+  assert found["classes"] == 4
+  assert 0 <= found["class_recall_lowest"] <= found["class_recall_mean"] <= 1
+  assert found["nearest_median"] > 0 and found["nearest_median_held_out"] > 0
+  for name in ("nearest", "per-class"):
+    assert (workdir / "samples" / f"4-{name}.png").stat().st_size > 1000
 
 
 KILLED = """

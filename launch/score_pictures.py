@@ -1,0 +1,155 @@
+"""Pictures that explain scores: nearest neighbours, and classes.
+
+They go to RUN/samples, where launch.report finds them.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import source as source_lib
+from evaluation import features, generation, nearest, per_class
+from launch import datasets, errors, image_sources, runs, scores
+
+_SHOWN = 12
+_NEIGHBOURS = 5
+_HELD_OUT = 1000
+_SAMPLES = 1000
+
+
+class Part:
+  """Some records of a source, in a given order; a `source.Source`."""
+
+  def __init__(self, source: source_lib.Source, indices: np.ndarray):
+    """Takes the records at `indices`, int [k]."""
+    self._source = source
+    self._indices = np.asarray(indices, np.int64)
+    self.name = source.name
+    self.num_classes = source.num_classes
+    self.class_names = source.class_names
+    self.fields = source.fields
+    self.fingerprint = f"{source.fingerprint} {len(self._indices)} records"
+
+  def __len__(self) -> int:
+    """Returns their number."""
+    return len(self._indices)
+
+  def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
+    """Returns records by their place in this part."""
+    return self._source.read(self._indices[indices])
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+  """A run's samples and what they are looked at with.
+
+  Attributes:
+    run: the run.
+    step: of its checkpoint.
+    samples: of the sampling job.
+    source: the training split.
+    pool: features of the split's first images, [n, d].
+    net: the network.
+    size: side of the central square, or 0.
+    batch: images at a time.
+  """
+
+  run: runs.Run
+  step: int
+  samples: generation.Samples
+  source: source_lib.Source
+  pool: np.ndarray
+  net: features.Network
+  size: int
+  batch: int
+
+  def picture(self, name: str) -> Path:
+    """Returns the path of a picture of this step."""
+    folder = self.run.workdir / "samples"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{self.step}-{name}.png"
+
+
+def neighbours(
+  drawn: Drawn, images: Any, found: features.Features
+) -> dict[str, float]:
+  """Draws samples beside their nearest training images.
+
+  Args:
+    drawn: see there.
+    images: the set of the samples.
+    found: their features, `pool` kept.
+
+  Returns:
+    The share of samples nearer to training images than 99% of held-out images
+    are (0.01 is natural), and both median distances.
+  """
+  fake = found.kept["pool"][:_SAMPLES]
+  run, net = drawn.run, drawn.net
+  held = datasets.open_source(run.config, run.config.data.eval_split)
+  held = Part(held, np.arange(min(_HELD_OUT, len(held))))
+  real = scores.extract(
+    image_sources.from_run(run, held, drawn.size),
+    net,
+    drawn.batch,
+    keep=("pool",),
+  ).kept["pool"]
+  near = nearest.find(fake, drawn.pool, k=min(_NEIGHBOURS, len(drawn.pool)))
+  natural = nearest.find(real, drawn.pool)
+  count = min(_SHOWN, len(fake))
+  shown = near.indices[:count]
+  training = image_sources.from_run(
+    run, Part(drawn.source, shown.reshape(-1)), drawn.size
+  )
+  pictures = np.concatenate(list(training.pieces(64)))
+  pictures = pictures.reshape(*shown.shape, *pictures.shape[1:])
+  first = next(images.take(count).pieces(count))
+  nearest.figure(
+    first, pictures[: len(first)], near.distances, drawn.picture("nearest")
+  )
+  return {
+    "memorised_fraction": nearest.memorised_fraction(fake, drawn.pool, real),
+    "nearest_median": float(np.median(near.distances[:, 0])),
+    "nearest_median_held_out": float(np.median(natural.distances)),
+  }
+
+
+def classes(drawn: Drawn, found: features.Features) -> dict[str, float]:
+  """Draws precision and recall of each class.
+
+  Returns:
+    Their means over classes, and the lowest recall.
+
+  Raises:
+    CommandError: the dataset has no labels, or too few images a class.
+  """
+  if not drawn.source.num_classes:
+    raise errors.CommandError(
+      f"{drawn.source.name} has no labels: leave out per_class"
+    )
+  indices = np.arange(len(drawn.pool))
+  labels = np.array(
+    [
+      record["label"]
+      for start in range(0, len(indices), 1024)
+      for record in drawn.source.read(indices[start : start + 1024])
+    ]
+  )
+  parts = [part["labels"] for part in drawn.samples.parts()]
+  scored = per_class.precision_recall(
+    drawn.pool, labels, found.kept["pool"], np.concatenate(parts)
+  )
+  if not scored:
+    raise errors.CommandError(
+      "no class has more than 3 images in both sets: raise --num_samples"
+    )
+  per_class.figure(scored, drawn.source.class_names, drawn.picture("per-class"))
+  recall = [c.recall for c in scored]
+  return {
+    "class_precision_mean": float(np.mean([c.precision for c in scored])),
+    "class_recall_mean": float(np.mean(recall)),
+    "class_recall_lowest": float(np.min(recall)),
+    "classes": float(len(scored)),
+  }
