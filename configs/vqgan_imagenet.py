@@ -23,7 +23,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.task = "vqgan"
   config.seed = 0
-  config.platform = "any"
+  config.platform = "auto"
 
   config.data = ml_collections.ConfigDict()
   config.data.source = "tfds"  # or "folder", or "arrays"

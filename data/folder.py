@@ -94,6 +94,11 @@ class Folder:
   def __len__(self) -> int:
     return len(self._files)
 
+  @property
+  def file_names(self) -> list[str]:
+    """Names below the folder, in the order of the indices."""
+    return self._files
+
   def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
     return [self._record(int(index)) for index in indices]
 

@@ -1,7 +1,7 @@
 """From a config's `data` section to sources and batches.
 
-`data.source` decides the pipeline too: `tfds` and `folder` decode and encode in
-TensorFlow, `arrays` does everything in NumPy and needs no TensorFlow.
+`data.source` decides the pipeline too: `tfds`, `folder` and `pairs` decode and
+encode in TensorFlow, `arrays` does everything in NumPy and needs no TensorFlow.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from data import source as source_lib
 from launch import errors, flags, setup, tasks
 from training import sharding
 
-SOURCES = ("tfds", "folder", "arrays")
+SOURCES = ("tfds", "folder", "pairs", "arrays")
 
 
 def open_source(
@@ -46,6 +46,8 @@ def open_source(
     )
   if data.source == "folder":
     return importlib.import_module("data.folder").Folder(data.dir, split)
+  if data.source == "pairs":
+    return importlib.import_module("data.pairs").Pairs(data.dir, split)
   return importlib.import_module("data.tfds").Tfds(data.name, split, data.dir)
 
 

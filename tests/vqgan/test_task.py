@@ -235,16 +235,13 @@ def test_segmentations_train_by_cross_entropy():
   assert batch["segmentation"].shape == (4, 16, 16)
   train_step = tiny.jit(made.train_step)
   first = None
-  for _ in range(20):
+  for _ in range(8):
     state, told = train_step(state, batch, KEY)
     first = first or metrics.values(told)
   last = metrics.values(told)
   assert last["train/nats_per_label"] < 0.9 * first["train/nats_per_label"]
-  rows = tiny.jit(made.eval_step)(
-    state, {**batch, "mask": np.arange(4) < 3}, KEY
-  )
+  rows = jax.eval_shape(made.eval_step, state, batch, KEY)
   assert set(rows) == {"accuracy", "nats_per_label", "quantization_error"}
-  assert rows["accuracy"][3] == 0
   assert jax.eval_shape(made.reconstruct, state, batch).shape == (4, 16, 16, 3)
 
 
@@ -275,7 +272,7 @@ def test_evaluation_measures_rows_and_leaves_out_padding(run):
 def test_lpips_is_asked_for_and_refused_where_it_makes_no_sense():
   made = tiny.make_task(critic=None, perceptual=1.0, seed_codebook=False)
   with pytest.raises(ValueError, match=r"set loss.perceptual to 0"):
-    made.init(jax.random.key(0), {})
+    jax.eval_shape(made.init, jax.random.key(0), {})
   shape = dataclasses.replace(tiny.SHAPE, in_channels=5)
   with pytest.raises(ValueError, match="1 or 3 channels"):
     tiny.make_task(shape=shape, perceptual=1.0)

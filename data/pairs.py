@@ -1,0 +1,96 @@
+"""Folders of images with label maps or depth maps beside them, as a source.
+
+PATH/train/images/a.jpg        PATH/train/segmentation/a.png
+PATH/validation/images/b.jpg   PATH/validation/depth/b.png
+"""
+
+import hashlib
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data import folder, source
+
+_FIELDS = ("segmentation", "depth")
+
+
+class Pairs:
+  """The images of a split and the maps of the same names; a `source.Source`.
+
+  Args:
+    path: holds a folder per split; a split holds `images`, and `segmentation`
+      or `depth` or both, with a PNG for every image, named as the image is
+      but for the extension.
+    split: name of the split's folder.
+
+  Label maps have one channel of 8 bits (a palette is not looked up), depth
+  maps one of 8 or 16. Raises DataError where anything of this is missing.
+  """
+
+  def __init__(self, path: str, split: str):
+    root = os.path.join(os.path.expanduser(path), split)
+    layout = f"{root} must hold images/ and segmentation/ or depth/"
+    if not os.path.isdir(os.path.join(root, "images")):
+      raise source.DataError(f"{layout}; there is no {root}/images")
+    self.fields = tuple(
+      name for name in _FIELDS if os.path.isdir(os.path.join(root, name))
+    )
+    if not self.fields:
+      raise source.DataError(f"{layout}; it has neither")
+    self._images = folder.Folder(os.path.join(root, "images"), "all")
+    self.name = f"{path} {split}"
+    self.class_names = self._images.class_names
+    self.num_classes = self._images.num_classes
+    self._root = root
+    sizes = []
+    for field in self.fields:
+      names = [self._map(field, name) for name in self._images.file_names]
+      absent = [name for name in names if not os.path.isfile(name)]
+      if absent:
+        raise source.DataError(
+          f"{len(absent)} of {len(names)} images have no {field}, the first "
+          f"would be {absent[0]}"
+        )
+      sizes += [os.path.getsize(name) for name in names]
+    text = repr((self._images.fingerprint, self.fields, sizes))
+    self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+  def __len__(self) -> int:
+    return len(self._images)
+
+  def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
+    return [
+      self._with_maps(record, self._images.file_names[int(index)])
+      for record, index in zip(self._images.read(indices), indices)
+    ]
+
+  def _with_maps(self, record, name):
+    for field in self.fields:
+      try:
+        record[field] = _read(self._map(field, name), field)
+      except Exception as error:  # Pillow's plugins raise nearly anything
+        # An empty image makes the next one take its place.
+        reason = " ".join(str(error).split())
+        record |= {"image": b"", "name": f"{field} of {name} ({reason})"}
+        dtype, _ = source.FIELDS[field]
+        record[field] = np.zeros((1, 1), dtype)
+    return record
+
+  def _map(self, field, name):
+    return os.path.join(self._root, field, f"{os.path.splitext(name)[0]}.png")
+
+
+def _read(path, field):
+  """Returns a map [h, w] of the field's type."""
+  with Image.open(path) as picture:
+    values = np.asarray(picture)
+  dtype, _ = source.FIELDS[field]
+  if values.ndim != 2:
+    raise ValueError(f"{picture.mode} instead of one channel")
+  if values.size and not 0 <= values.min() <= values.max() <= (
+    np.iinfo(dtype).max
+  ):
+    raise ValueError(f"values beyond {np.dtype(dtype).name}")
+  return values.astype(dtype)
