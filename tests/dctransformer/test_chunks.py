@@ -60,6 +60,15 @@ def test_chunks_cover_the_list_and_its_stop_exactly_once(total):
   np.testing.assert_array_equal(cut.start, 5 * np.arange(count))
 
 
+def test_a_list_that_was_cut_has_no_stop():
+  elements = _elements([10] * 4).replace(total=np.full(4, 11, np.int32))
+  count = chunks.num_chunks(_PLAN, elements.length, elements.total)
+  assert count.tolist() == [2] * 4
+  cut = _slice(elements, np.arange(4))
+  assert not (cut.channel == _CODEC.stop).any()
+  assert int(cut.count_channel.sum()) == 10
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 3))
 def test_inputs_are_the_elements_before(total, chunk):

@@ -67,7 +67,9 @@ def test_basis_is_the_orthonormal_dct(block):
   np.testing.assert_allclose(x @ dct.basis(block).T, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("quality", [1, 10, 35, 49, 50, 60, 75, 90, 99, 100])
+@pytest.mark.parametrize(
+  "quality", [1, 10, 35, 43, 49, 50, 60, 75, 90, 99, 100]
+)
 def test_tables_equal_those_that_libjpeg_writes(quality):
   written = _jpeg(_noise(16, 16), quality).quantization
   for ours, theirs in zip(_codec(quality=quality).tables(), written.values()):
@@ -87,6 +89,12 @@ def test_enlarged_tables_read_the_same_frequencies(block):
   for method in dct.ENLARGINGS:
     for low, high in zip(small, _codec(block, 50, table=method).tables()):
       np.testing.assert_array_equal(high[::factor, ::factor], low)
+  bilinear = _codec(block, 50).tables()[0][::factor]
+  middle = factor // 2  # half-way between two entries
+  expected = np.floor((small[0][:, :-1] + small[0][:, 1:]) / 2 + 0.5)
+  np.testing.assert_array_equal(bilinear[:, middle:-factor:factor], expected)
+  # Beyond the last entry there is nothing to interpolate with.
+  np.testing.assert_array_equal(bilinear[:, -1], small[0][:, -1])
   nearest = _codec(block, 50, table="nearest").tables()[0]
   np.testing.assert_array_equal(
     nearest, small[0].repeat(factor, 0).repeat(factor, 1)
