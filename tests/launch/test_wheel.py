@@ -30,6 +30,7 @@ def test_an_installed_wheel_runs_outside_the_checkout(tmp_path):
     names = archive.namelist()
     archive.extractall(site)
   assert "launch/report.html" in names and "launch/tpu_pod.sh" in names
+  assert "weights/trained/dct_scenes.safetensors" in names
   assert not any(name.startswith("tests/") for name in names)
   elsewhere = tmp_path / "elsewhere"
   elsewhere.mkdir()
