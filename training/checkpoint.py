@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import os
 import pathlib
-import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 
 CheckpointError = folders.CheckpointError
+steps = folders.steps
 
 
 class NonFiniteError(CheckpointError):
@@ -72,7 +72,7 @@ class Checkpointer:
     self._pending: int | None = None
     self._saved: int | None = None
     self._frozen: str | None = None
-    if _primary():
+    if folders.primary():
       with folders.explained(self._folder, "use"):
         self._folder.mkdir(parents=True, exist_ok=True)
     self._clean()
@@ -126,7 +126,7 @@ class Checkpointer:
       try:
         with folders.explained(temporary, "save"):
           response.result()
-          if _primary():
+          if folders.primary():
             folders.commit(temporary, self._folder / str(step), content)
             self._saved = step
             self._expire_safely()
@@ -189,7 +189,7 @@ class Checkpointer:
 
   def _clean(self) -> None:
     """Delete what killed or failed saves and deletions left."""
-    if not _primary():
+    if not folders.primary():
       return
     for path in self._folder.glob(_TEMPORARY + "*"):
       _LOG.info("removing %s, the rest of an unfinished save", path.name)
@@ -204,11 +204,11 @@ class Checkpointer:
     if fingerprint is None:
       return None
     folder = self._folder / f"frozen-{fingerprint}"
-    if _agreed_problems(folder):
+    if folders.agreed_problems(folder):
       temporary = self._folder / f"{_TEMPORARY}frozen"
       with folders.explained(temporary, "save"):
         folders.start(temporary, trees.flatten(frozen)).result()
-        if _primary():
+        if folders.primary():
           content = {"arrays": content, "frozen": fingerprint}
           folders.commit(temporary, folder, content)
     self._frozen = fingerprint
@@ -239,18 +239,6 @@ class Checkpointer:
       aside = self._folder / f"{_TEMPORARY}expired-{step}"
       os.rename(folder, aside)
       folders.delete(aside)
-
-
-def steps(folder: str | os.PathLike) -> list[int]:
-  """List the steps that have a folder, ascending, good or not."""
-  folder = pathlib.Path(folder)
-  if not folder.is_dir():
-    return []
-  return sorted(
-    int(path.name)
-    for path in folder.iterdir()
-    if re.fullmatch(r"0|[1-9]\d*", path.name) and path.is_dir()
-  )
 
 
 def restore_sampling(
@@ -316,8 +304,8 @@ def _restore_newest(
 ) -> Restored | None:
   """Try the steps from the newest on: the first good one, or None."""
   rejected = []
-  for step in _agreed_steps(folder):
-    problems = _agreed_problems(folder / str(step), step)
+  for step in folders.agreed_steps(folder):
+    problems = folders.agreed_problems(folder / str(step), step)
     if problems:
       rejected.append((step, problems))
       continue
@@ -370,7 +358,7 @@ def _restore_frozen(folder, manifest, mesh, rule, like=None) -> Any:
       _check({}, trees.describe(trees.flatten(like)), "frozen")
     return {}
   source = folder / f"frozen-{manifest['frozen']}"
-  problems = _agreed_problems(source)
+  problems = folders.agreed_problems(source)
   if problems:
     raise CheckpointError(
       f"the frozen arrays in {source} are damaged: "
@@ -399,26 +387,3 @@ def _check(saved: Mapping, wanted: Mapping, what: int | str) -> None:
       + "\n  ".join(lines)
       + "\nUse the config the run began with, or a new directory"
     )
-
-
-def _primary() -> bool:
-  return jax.process_index() == 0
-
-
-def _agreed_problems(
-  folder: pathlib.Path, step: int | None = None
-) -> list[str]:
-  """Verify on process 0 for all."""
-  problems = folders.problems(folder, step) if _primary() else []
-  if folders.broadcast(np.int32(bool(problems))):
-    return problems or ["process 0 says why"]
-  return []
-
-
-def _agreed_steps(folder: pathlib.Path, limit: int = 256) -> list[int]:
-  """List the steps as process 0 sees them, newest first."""
-  found = np.full(limit, -1, np.int32)
-  if _primary():
-    newest = sorted(steps(folder), reverse=True)[:limit]
-    found[: len(newest)] = newest
-  return [int(step) for step in folders.broadcast(found) if step >= 0]

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -162,6 +163,40 @@ def broadcast(value: Any) -> Any:
   if jax.process_count() == 1:
     return value
   return multihost_utils.broadcast_one_to_all(value)
+
+
+def steps(folder: str | os.PathLike) -> list[int]:
+  """List the steps that have a folder, ascending, good or not."""
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    return []
+  return sorted(
+    int(path.name)
+    for path in folder.iterdir()
+    if re.fullmatch(r"0|[1-9]\d*", path.name) and path.is_dir()
+  )
+
+
+def primary() -> bool:
+  """Whether this is process 0, which writes."""
+  return jax.process_index() == 0
+
+
+def agreed_problems(folder: pathlib.Path, step: int | None = None) -> list[str]:
+  """Verify on process 0 for all."""
+  found = problems(folder, step) if primary() else []
+  if broadcast(np.int32(bool(found))):
+    return found or ["process 0 says why"]
+  return []
+
+
+def agreed_steps(folder: pathlib.Path, limit: int = 256) -> list[int]:
+  """List the steps as process 0 sees them, newest first."""
+  found = np.full(limit, -1, np.int32)
+  if primary():
+    newest = sorted(steps(folder), reverse=True)[:limit]
+    found[: len(newest)] = newest
+  return [int(step) for step in broadcast(found) if step >= 0]
 
 
 def summary(items: Sequence[str], limit: int = 4) -> str:
