@@ -19,6 +19,7 @@ _MANUAL_DIR = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> None:
+  """Prepare the dataset that is named, and print the sizes of its splits."""
   if len(argv) != 2:
     raise app.UsageError("give one TFDS name, for example lsun/bedroom")
   logging.getLogger("data").setLevel(logging.INFO)
