@@ -23,7 +23,8 @@ _FULL = [
 
 
 def _load(name):
-  return flags.load(f"configs/{name}" if ".py" in name else f"configs/{name}.py")
+  stem, _, arg = name.partition(".py:")
+  return flags.load(f"configs/{stem}.py:{arg}" if arg else f"configs/{stem}.py")
 
 
 def _tiny(name):
