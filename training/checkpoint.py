@@ -69,6 +69,7 @@ class Checkpointer:
     self._keep = keep
     self._thread: threading.Thread | None = None
     self._error: BaseException | None = None
+    self._count = 0
     self._pending: int | None = None
     self._saved: int | None = None
     self._frozen: str | None = None
@@ -113,7 +114,9 @@ class Checkpointer:
       "arrays": folders.content(named, sums),
       "info": dict(info or {}),
     }
-    temporary = self._folder / f"{_TEMPORARY}{step}"
+    # A new name each time: threads of a failed save may still be writing.
+    self._count += 1
+    temporary = self._folder / f"{_TEMPORARY}{step}-{self._count}"
     try:
       content["frozen"] = self._save_frozen(state.frozen)
       with folders.explained(temporary, "save"):

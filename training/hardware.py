@@ -1,6 +1,6 @@
 """Peak arithmetic of known accelerators, for model FLOP utilisation."""
 
-import jax
+from typing import Any
 
 # Dense bfloat16 (float16 before Ampere) FLOP/s of one JAX device, from the
 # makers' data sheets. The first entry found in the device kind counts. A
@@ -26,7 +26,7 @@ _PEAKS = (
 )
 
 
-def peak_flops(device: jax.Device) -> float | None:
+def peak_flops(device: Any) -> float | None:
   """Peak FLOP/s of one device; None where it is not known (CPUs)."""
   if device.platform == "cpu":
     return None

@@ -147,7 +147,7 @@ class _Engine:
     self.preemption = preemption.Preemption(initial.mesh)
     _, self.key = initial_lib.keys(options.seed)
     self.step = 0
-    self.compiled = None
+    self.compiled: Callable | None = None
     # The newest step and its metrics, which may still be computing.
     self.newest: tuple[int, metrics_lib.Metrics] | None = None
     self.saved_step: int | None = None
@@ -223,17 +223,16 @@ class _Engine:
     """Dispatch one step, then look at the metrics of the one before."""
     with self.clock.during("data_wait"):
       batch = self.batches.next(self.step)
-    if self.compiled is None:
-      self.compile(batch)
+    train_step = self.compiled or self.compile(batch)
     if self.step + 1 in self.left_out:
       self.state, metrics = guarded.leave_out(self.state), {}
     else:
-      self.state, metrics = self.compiled(self.state, batch, self.key)
+      self.state, metrics = train_step(self.state, batch, self.key)
     self.step += 1
     before, self.newest = self.newest, (self.step, metrics)
     self.settle(before)
 
-  def compile(self, batch) -> None:
+  def compile(self, batch) -> Callable:
     """Compile the training step for the shapes of a batch."""
     skip = self.options.on_nan == "skip"
     where = jax.tree.map(lambda x: x.sharding, self.state)
@@ -251,6 +250,7 @@ class _Engine:
     seconds = self.clock.seconds()["compile"] - before
     _LOG.info("compiling the training step took %.1f s", seconds)
     self.reporter.start_window(self.step)
+    return self.compiled
 
   def drain(self) -> None:
     """Wait for the newest step and settle it."""

@@ -42,7 +42,8 @@ def make_schedule(
       f"unknown schedule {schedule!r}: choose one of {', '.join(SCHEDULES)}"
     )
   decays = schedule in ("cosine", "linear")
-  if decays and (total_steps is None or total_steps <= warmup_steps):
+  total = total_steps or 0
+  if decays and total <= warmup_steps:
     raise ValueError(
       f"total_steps {total_steps} must exceed warmup_steps {warmup_steps} for "
       f"the {schedule} schedule: lengthen the run or shorten the warm-up"
@@ -56,7 +57,7 @@ def make_schedule(
       return peak * warm * jnp.sqrt(start / jnp.maximum(count, start))
     if not decays:
       return peak * warm
-    done = (count - warmup_steps) / (total_steps - warmup_steps)
+    done = (count - warmup_steps) / (total - warmup_steps)
     left = 1.0 - jnp.clip(done, 0.0, 1.0)
     if schedule == "cosine":
       left = 0.5 * (1.0 - jnp.cos(jnp.pi * left))
@@ -299,10 +300,13 @@ def ema(
   With `warmup` the decay is min(decay, (1 + step) / (10 + step)), so that the
   random start is forgotten quickly.
   """
+  rate = jnp.float32(1.0 - decay)
   if warmup:
-    step = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-  return jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), average, params)
+    # 1 - (1 + step) / (10 + step)
+    rate = jnp.maximum(rate, 9.0 / (10.0 + step.astype(jnp.float32)))
+  return jax.tree.map(
+    lambda a, p: a + rate.astype(a.dtype) * (p - a), average, params
+  )
 
 
 def learning_rate(opt_state: Any) -> jax.Array | None:

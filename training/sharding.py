@@ -25,7 +25,7 @@ Rule = Callable[[Mesh, str, tuple[int, ...]], P]
 
 def make_mesh(
   shape: Mapping[str, int] | None = None,
-  devices: Sequence[jax.Device] | None = None,
+  devices: Sequence[Any] | None = None,
 ) -> Mesh:
   """Make the mesh (data, fsdp, tensor).
 
@@ -73,14 +73,14 @@ class FsdpRule:
 
   Attributes:
     min_size: smaller arrays (in elements) are replicated.
-    stacked: names of modules whose arrays begin with a layer axis, which is
-      never split.
+    stacked: patterns of names of modules whose arrays begin with a layer axis,
+      which is never split (`runs_0` of `layers.transformer.Stack`).
     tensor: (pattern, dimension) pairs: an array whose name the pattern finds
       is split over `tensor` along the dimension, if divisible. First match.
   """
 
   min_size: int = 2**14
-  stacked: tuple[str, ...] = ("layers",)
+  stacked: tuple[str, ...] = (r"layers", r"runs_\d+")
   tensor: tuple[tuple[str, int], ...] = ()
 
   def __call__(self, mesh: Mesh, name: str, shape: tuple[int, ...]) -> P:
@@ -93,7 +93,13 @@ class FsdpRule:
         if size > 1 and shape[dimension] % size == 0:
           spec[dimension] = "tensor"
         break
-    first = int(any(part in self.stacked for part in name.split("/")))
+    first = int(
+      any(
+        re.fullmatch(pattern, part)
+        for pattern in self.stacked
+        for part in name.split("/")
+      )
+    )
     if mesh.shape["fsdp"] > 1:
       for i in range(first, len(shape)):
         if spec[i] is None and shape[i] % mesh.shape["fsdp"] == 0:

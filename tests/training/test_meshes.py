@@ -165,6 +165,7 @@ def test_the_fsdp_rule_takes_the_first_dimension_after_the_layers():
   assert spec("params/out/kernel", (5, 7)) == ()
   assert spec("params/out/bias", (8,)) == ()
   assert spec("params/layers/out/kernel", (8, 8, 16)) == (None, "fsdp")
+  assert spec("ema/core/runs_1/q/kernel", (8, 8, 16)) == (None, "fsdp")
   assert spec("ema/wide/kernel", (8, 16)) == ("fsdp", "tensor")
   assert spec("opt_state/1/mu/wide/kernel", (5, 16)) == (None, "tensor")
 
