@@ -92,12 +92,12 @@ def train_batches(
   def generate(first):
     # Surviving a failure inside TensorFlow costs a tenth of the decoding, so
     # that begins with the first image that needs it. Values stay the same.
-    step = start_step
+    step, failure = start_step, source_lib.DataError  # see _iterate
     try:
       for batch in _iterate(first, reader, threads):
         yield _flat(batch)
         step += 1
-    except source_lib.DataError as error:
+    except failure as error:
       if reader.failure is not None:
         raise
       _log.info("decoding with care from step %d on: %s", step, error)

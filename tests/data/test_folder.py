@@ -71,7 +71,7 @@ def test_split_is_stable_and_complete(tmp_path):
   held = set(names(folder.Folder(root, "validation", **options)))
   assert kept | held == set(files) and not kept & held
   assert 20 < len(held) < 60
-  fill(tmp_path, [f"new{i}.png" for i in range(50)])
+  fill(tmp_path, [f"!{i}.png" for i in range(50)])
   assert held <= set(names(folder.Folder(root, "validation", **options)))
 
 

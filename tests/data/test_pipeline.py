@@ -225,7 +225,14 @@ def test_damage_does_not_move_the_others():
 
 def test_tensorflow_and_pillow_see_the_same_pixels():
   sound = damage.sound()
-  names = [n for n in sound if n != "one_pixel"]
+  del sound["one_pixel"]
+  image = damage.picture()
+  alpha = np.linspace(0, 255, image[..., 0].size).reshape(image.shape[:2])
+  clear = np.dstack([image, alpha.astype(np.uint8)])
+  sound["half_clear"] = damage.encoded(clear)
+  colour = tuple(int(v) for v in image[3, 4])
+  sound["colour_key"] = damage.encoded(image, transparency=colour)
+  names = list(sound)
   held = arrays.Arrays([sound[n] for n in names])
   pixels = lambda record, seed: {"image": record["image"][None]}
   options = {"batch_size": 1}

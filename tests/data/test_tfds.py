@@ -63,7 +63,10 @@ def test_split_notation_and_fingerprints():
     scenes_data.scenes_source("trian")
 
 
-def test_any_side_has_a_config():
+def test_any_side_has_a_config(tmp_path):
+  for name in ("scenes/64", "scenes/96", "scenes"):
+    made = tfds.make_builder(name, str(tmp_path))
+    assert made.info.features["image"].shape[0] == made.builder_config.side
   assert builder.parse("96").side == 96 and builder.parse("").name == "64"
   config = builder.parse("40-7-3-9")
   assert (config.side, config.num_train, config.num_held_out) == (40, 7, 3)
