@@ -1,0 +1,126 @@
+"""The notebook is clean, keeps to our packages, and runs from end to end."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "colabs" / "dctransformer.ipynb"
+LIBRARIES = {"jax", "matplotlib", "ml_collections", "numpy"}
+# What an installation must leave as the runtime has it.
+UNTOUCHED = ("jax", "numpy", "tensorflow")
+_BLOCK = """
+import sys
+class Blocked:
+  def find_spec(self, name, path=None, target=None):
+    if name.split(".")[0] in ("tensorflow", "tensorflow_datasets", "clu"):
+      raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocked())
+"""
+# nbmake brings both.
+nbclient = importlib.import_module("nbclient")
+nbformat = importlib.import_module("nbformat")
+
+
+def _read():
+  return nbformat.read(NOTEBOOK, as_version=nbformat.NO_CONVERT)
+
+
+def _sources():
+  return [cell.source for cell in _read().cells if cell.cell_type == "code"]
+
+
+def test_notebook_is_valid_and_has_no_outputs():
+  notebook = _read()
+  nbformat.validate(notebook)
+  code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+  assert code
+  for cell in code:
+    assert cell.outputs == []
+    assert cell.execution_count is None
+
+
+def test_cells_compile_and_import_only_ours_and_few_libraries():
+  ours = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+  allowed = ours | LIBRARIES | set(sys.stdlib_module_names)
+  found = set()
+  for source in _sources():
+    for node in ast.walk(ast.parse(source)):
+      if isinstance(node, ast.Import):
+        found |= {alias.name.split(".")[0] for alias in node.names}
+      elif isinstance(node, ast.ImportFrom):
+        found.add(node.module.split(".")[0])
+  assert {"dctransformer", "launch"} <= found
+  assert found <= allowed, found - allowed
+
+
+def test_setup_does_nothing_where_the_packages_import(monkeypatch):
+  path = list(sys.path)
+  monkeypatch.setattr(subprocess, "run", _refuse)
+  exec(_sources()[0], {})
+  assert sys.path == path
+
+
+def test_setup_finds_the_checkout_above_the_notebook(monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(subprocess, "run", _refuse)
+  monkeypatch.setattr(sys, "path", list(sys.path))
+  monkeypatch.chdir(NOTEBOOK.parent)
+  exec(_sources()[0], {})
+  assert sys.path[0] == str(ROOT)
+
+
+def test_setup_says_what_to_do_where_nothing_is_found(monkeypatch, tmp_path):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(subprocess, "run", _refuse)
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(RuntimeError, match="fill in REPOSITORY"):
+    exec(_sources()[0], {})
+
+
+def test_installation_leaves_jax_and_numpy_alone(monkeypatch):
+  commands = []
+  namespace = {}
+  exec(_sources()[0], namespace)
+  monkeypatch.setattr(
+    subprocess, "run", lambda command, check: commands.append(command)
+  )
+  namespace["install"](ROOT)
+  assert len(commands) == 2
+  for command in commands:
+    assert "--no-deps" in command
+    assert not [x for x in command if x.startswith(UNTOUCHED)]
+  assert any(x.startswith("ml-collections") for x in commands[1])
+
+
+@pytest.mark.slow
+def test_notebook_runs_without_tensorflow(monkeypatch):
+  monkeypatch.setenv("TESSERA_NOTEBOOK_STEPS", "4")
+  monkeypatch.setenv("XLA_FLAGS", "")  # one device
+  notebook = _read()
+  notebook.cells.insert(0, nbformat.v4.new_code_cell(_BLOCK))
+  client = nbclient.NotebookClient(
+    notebook,
+    timeout=900,
+    kernel_name="python3",
+    resources={"metadata": {"path": str(NOTEBOOK.parent)}},
+  )
+  client.execute()
+  outputs = [
+    output
+    for cell in notebook.cells
+    if cell.cell_type == "code"
+    for output in cell.outputs
+  ]
+  shown = [x for x in outputs if "image/png" in x.get("data", {})]
+  assert len(shown) >= 12
+  text = "".join(x.text for x in outputs if x.output_type == "stream")
+  assert "completed at step 4" in text
+
+
+def _refuse(*args, **kwargs):
+  raise AssertionError(f"nothing may be started here: {args}")
