@@ -2,9 +2,10 @@
 
 d^2 = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2).
 
-With S1 = A A^T, the eigenvalues of S1 S2 are those of the symmetric A^T S2 A,
-so that two symmetric eigenproblems replace the general matrix root: no eps is
-added to a diagonal and nothing is ever complex. Letter: `d` features.
+With S1 = F F^T, the eigenvalues of S1 S2 are those of the symmetric F^T S2 F,
+so that a symmetric eigenproblem replaces the general matrix root: no eps is
+added to a diagonal and nothing is ever complex. F is the Cholesky factor, or
+comes from a second eigenproblem where S1 is singular. Letter: `d` features.
 """
 
 import warnings
@@ -75,17 +76,30 @@ def gaussians(
 
 def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:
   """Returns tr (a b)^(1/2) for positive semidefinite matrices."""
-  values, vectors = scipy.linalg.eigh(a, driver="evd", check_finite=False)
-  # Directions that hold nothing but rounding add sqrt(rounding) each.
-  kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-  if not kept.any():
-    return 0.0
-  factor = vectors[:, kept] * np.sqrt(values[kept])  # a = factor factor^T
+  factor = _factor(a)
   product = factor.T @ b @ factor
   spectrum = scipy.linalg.eigvalsh(
     (product + product.T) / 2, check_finite=False, overwrite_a=True
   )
   return float(np.sqrt(np.maximum(spectrum, 0)).sum())
+
+
+def _factor(a: np.ndarray) -> np.ndarray:
+  """Returns F with F F^T = a, [d, rank]."""
+  rounding = len(a) * np.finfo(np.float64).eps
+  try:
+    factor = scipy.linalg.cholesky(a, lower=True, check_finite=False)
+  except scipy.linalg.LinAlgError:
+    factor = None
+  if factor is not None:
+    pivots = np.diag(factor) ** 2
+    if pivots.min() > rounding * pivots.max():
+      return factor
+  # Singular, to rounding: directions that hold nothing else are left out, for
+  # each would add the root of its rounding.
+  values, vectors = scipy.linalg.eigh(a, driver="evd", check_finite=False)
+  kept = values > values[-1] * rounding
+  return vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
 
 
 def _check(mean, covariance) -> tuple[np.ndarray, np.ndarray]:

@@ -75,6 +75,14 @@ def test_singular_covariances_agree_with_singular_values():
   assert abs(found / expected - 1) < 1e-6
 
 
+def test_sets_without_spread_have_the_distance_of_their_means():
+  zero, eye = np.zeros((4, 4)), np.eye(4)
+  mean = np.ones(4)
+  assert frechet.gaussians(mean, zero, 0 * mean, zero) == 4
+  assert frechet.gaussians(mean, zero, 0 * mean, eye) == 8
+  assert frechet.gaussians(mean, eye, 0 * mean, zero) == 8
+
+
 def test_few_samples_warn_and_name_the_bias():
   a, b = moments.of(draw(1, 20, 20)), moments.of(draw(2, 50, 20))
   with pytest.warns(
