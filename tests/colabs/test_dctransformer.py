@@ -68,7 +68,8 @@ def test_setup_does_nothing_where_the_packages_import(monkeypatch):
 def test_setup_finds_the_checkout_above_the_notebook(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   monkeypatch.setattr(subprocess, "run", _refuse)
-  monkeypatch.setattr(sys, "path", list(sys.path))
+  others = [x for x in sys.path if Path(x).resolve() != ROOT]
+  monkeypatch.setattr(sys, "path", others)
   monkeypatch.chdir(NOTEBOOK.parent)
   exec(_sources()[0], {})
   assert sys.path[0] == str(ROOT)
