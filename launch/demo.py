@@ -92,7 +92,7 @@ def show(workdir: Path, batch: int) -> list[demo_figures.Figure]:
   evaluate.write(job, "likelihood", likelihood)
   asked = request.from_config(run.config, temperature=_TEMPERATURE)
   out = workdir / "demo"
-  num = _NUM_SAMPLES if batch == _BATCH else 2 * batch
+  num = _NUM_SAMPLES if batch == _BATCH else 4 * batch
   sample.draw(run, asked, num, out, batch=batch, stream=sys.stderr)
 
   drawn = sample.load(out)
