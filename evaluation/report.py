@@ -130,7 +130,7 @@ def published(dataset: str) -> Iterator[dict[str, Any]]:
       if row["dataset"] == dataset:
         yield {
           **row,
-          "model": paper["model"],
+          "model": table.get("model", paper["model"]),
           "table": table["name"],
           "what": table["what"],
           "source": f"{paper['authors']}, {paper['where']},"

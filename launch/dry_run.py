@@ -24,15 +24,22 @@ DEVICE_COUNTS = (1, 8, 16, 64, 256)
 def report(config: ml_collections.ConfigDict) -> str:
   """Describes the run of a config, checking all that can be without its data.
 
+  A mesh or batch that does not fit this machine's devices is said, not raised.
+
   Raises:
     ValueError: the config asks for something impossible.
   """
   adapter = tasks.get(config.task)
   measured = tasks.measured_or_assumed(adapter, config)
   task = adapter.make_task(config, measured)
-  mesh = sharding.make_mesh(config.mesh.to_dict())
-  sharding.check_batch(mesh, config.train.batch_size)
-  return "\n".join(_lines(config, task, mesh, measured, adapter.RULE))
+  lines = list(_lines(config, task, measured, adapter.RULE))
+  # The devices of this machine need not be those of the run.
+  try:
+    mesh = sharding.make_mesh(config.mesh.to_dict())
+    sharding.check_batch(mesh, config.train.batch_size)
+  except ValueError as error:
+    lines.append(f"\nNot on this machine: {error}")
+  return "\n".join(lines)
 
 
 def abstract_state(task: task_lib.Task, measured: tasks.Measured) -> Any:
@@ -52,7 +59,7 @@ def bytes_per_device(
   return total
 
 
-def _lines(config, task, mesh, measured, rule) -> Iterator[str]:
+def _lines(config, task, measured, rule) -> Iterator[str]:
   yield "Config"
   for name, value in flags.flatten(config):
     yield f"  {name} = {value!r}"
@@ -76,17 +83,15 @@ def _lines(config, task, mesh, measured, rule) -> Iterator[str]:
 
   yield "\nMemory a device, without activations"
   yield "  devices (fsdp)  state      + gradients"
-  shapes = {"this mesh": mesh}
   for count in DEVICE_COUNTS:
-    shapes[str(count)] = AbstractMesh(
+    mesh = AbstractMesh(
       (1, count, 1),
       sharding.AXES,
       axis_types=(AxisType.Auto,) * len(sharding.AXES),
     )
-  for name, shape in shapes.items():
-    held = bytes_per_device(state, shape, rule)
-    gradients = bytes_per_device({"params": state.params}, shape, rule)
-    yield f"  {name:<14}  {_size(held):<9}  {_size(held + gradients)}"
+    held = bytes_per_device(state, mesh, rule)
+    gradients = bytes_per_device({"params": state.params}, mesh, rule)
+    yield f"  {count:<14}  {_size(held):<9}  {_size(held + gradients)}"
 
 
 def _size(count: float) -> str:
