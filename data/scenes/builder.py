@@ -73,7 +73,7 @@ def parse(name: str) -> ScenesConfig:
 class Scenes(tfds.core.GeneratorBasedBuilder):
   """A few shaded solids on a plane, in the manner of CLEVR."""
 
-  VERSION = tfds.core.Version("1.0.0")
+  VERSION = tfds.core.Version("1.1.0")
   BUILDER_CONFIGS = tuple(ScenesConfig(side=side) for side in SIDES)
   DEFAULT_CONFIG_NAME = "64"
 

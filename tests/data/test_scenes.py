@@ -115,6 +115,29 @@ def test_maps_and_boxes_agree(pictures):
     assert picture.depth.min() > 2000
 
 
+def test_near_objects_hide_far_ones_and_cast_shadows():
+  solid = lambda y, size, colour: scene.Solid(
+    shape=1,
+    colour=colour,
+    x=0.0,
+    y=y,
+    radius=size,
+    height=2 * size,
+    angle=0.0,
+    gloss=0.5,
+  )
+  for bearing in (-0.4, 0.4):
+    near, far = solid(-1.0, 0.8, 0), solid(0.6, 0.3, 3)
+    picture = render.render(scene.Scene((near, far), bearing), 64)
+    assert set(np.unique(picture.segmentation)) == {0, near.label + 1}
+    ground = picture.image[picture.segmentation == 0].mean(-1)
+    dark = (ground < 0.7 * np.median(ground)).mean()
+    assert 0.02 < dark < 0.3
+    # The light comes from the left.
+    right = picture.image[20:50, 44:52].mean()
+    assert right < 0.9 * picture.image[20:50, 10:18].mean()
+
+
 def test_every_class_occurs_about_equally():
   labels = [scene.draw(0, i).label for i in range(NUM)]
   counts = np.bincount(labels, minlength=len(scene.CLASS_NAMES))
