@@ -2,12 +2,16 @@
 
 300 steps on pictures drawn by NumPy, batches and first parameters by NumPy too,
 so that the curve depends on the model, its loss and its optimiser, and on the
-platform only by rounding. `dctransformer.json` holds the curves and how wide
-the band is (see `launch.curves`); after a change that is meant to move them
+platform only by rounding. `dctransformer.json` holds the curves; after a change
+that is meant to move them
 
     python -m tests.golden.test_bands
 
 records them anew. Look at the difference before you commit it.
+
+The band is narrower than that of `launch.curves`, which compares runs of
+different randomness: in that one a model that ignored its label, or the picture
+before the chunk, went unnoticed.
 """
 
 import functools
@@ -21,7 +25,6 @@ import pytest
 
 from data import arrays as data_arrays
 from dctransformer import arrays, dct
-from launch import curves
 from tests.dctransformer import tiny
 from training import environment
 
@@ -38,15 +41,15 @@ METRICS = (
   "train/bits_position",
   "train/bits_value",
 )
-# Another order of the examples strays at up to 7% of the points, where 10% are
-# allowed (`curves.STRAY`); half the rate strays at 88%.
-TOLERANCE = 0.03
+# Half width of the band: a fraction of the curve plus so many nats or bits.
+TOLERANCE = 0.02
 
 
 @pytest.fixture(scope="module")
 def reference():
   content = json.loads(FILE.read_text())
-  return _curves(content["curves"]), content["tolerance"]
+  recorded = {name: np.array(x) for name, x in content["curves"].items()}
+  return recorded, content["tolerance"]
 
 
 def test_curves_stay_in_their_bands(reference):
@@ -59,16 +62,14 @@ def test_curves_stay_in_their_bands(reference):
   ids=["half the rate", "no picture before the chunk", "no label"],
 )
 def test_bands_notice(change, reference):
-  assert "train/loss" in _strays(_train(**change), *reference)
+  assert _strays(_train(**change), *reference)
 
 
 def test_first_points_agree_closely(reference):
   # Rounding has not had the time to grow.
   found, recorded = _train(steps=2 * EVERY), reference[0]
   for name in METRICS:
-    np.testing.assert_allclose(
-      found[name].values, recorded[name].values[:2], rtol=1e-3
-    )
+    np.testing.assert_allclose(found[name], recorded[name][:2], rtol=1e-3)
 
 
 def record() -> None:
@@ -79,7 +80,7 @@ def record() -> None:
     "tolerance": TOLERANCE,
     "every": EVERY,
     "curves": {
-      name: [round(float(x), 5) for x in found[name].values] for name in METRICS
+      name: [round(float(x), 5) for x in found[name]] for name in METRICS
     },
   }
   lines = json.dumps(content, indent=2).replace(",\n      ", ", ")
@@ -89,13 +90,16 @@ def record() -> None:
 
 
 def _strays(found, recorded, tolerance):
-  """Names of the metrics outside of their bands."""
-  verdicts = curves.compare(found, recorded, tolerance, METRICS)
-  return [verdict.name for verdict in verdicts if not verdict.inside]
+  """Names of the metrics that leave their bands anywhere."""
+  return [
+    name
+    for name in METRICS
+    if not np.allclose(found[name], recorded[name], tolerance, tolerance)
+  ]
 
 
-def _train(steps=STEPS, peak=PEAK, blind=False, order=0, **changes):
-  """Train and return a `curves.Curve` a metric."""
+def _train(steps=STEPS, peak=PEAK, blind=False, **changes):
+  """Train; returns the means of every `EVERY` steps, [n] a metric."""
   task = tiny.make_task(optax.adam(peak), **changes)
   state, key = tiny.init_task(task), jax.random.key(0)
   if blind:
@@ -107,7 +111,7 @@ def _train(steps=STEPS, peak=PEAK, blind=False, order=0, **changes):
     data_arrays.Arrays(*_pictures(task.codec)),
     encode,
     batch_size=BATCH,
-    seed=order,
+    seed=0,
   )
   found = {name: [] for name in METRICS}
   for _ in range(steps):
@@ -115,25 +119,14 @@ def _train(steps=STEPS, peak=PEAK, blind=False, order=0, **changes):
     metrics = jax.device_get({name: metrics[name] for name in METRICS})
     for name, mean in metrics.items():
       found[name].append(_value(mean))
-  means = {
+  return {
     name: np.reshape(values, (-1, EVERY)).mean(axis=1)
     for name, values in found.items()
   }
-  return _curves(means)
 
 
 def _value(metric):
   return metric.value() if hasattr(metric, "value") else metric
-
-
-def _curves(values):
-  """Make curves whose points are `EVERY` steps apart."""
-  return {
-    name: curves.Curve(
-      np.arange(1, len(points) + 1) * EVERY, np.asarray(points, np.float64)
-    )
-    for name, points in values.items()
-  }
 
 
 @functools.cache
