@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from layers import positions
+
 _MASKED = -1e30
 
 
@@ -55,43 +57,51 @@ class Attention(nn.Module):
   Attributes:
     width: d of queries and output; a multiple of num_heads.
     num_heads: heads.
-    use_bias: whether the four projections have biases.
+    head_width: k; 0 takes d / n, and then d must be a multiple of n.
+    qkv_bias: whether queries, keys and values have biases.
     dtype: compute precision; parameters stay float32.
     implementation: see `attend`.
   """
 
   width: int
   num_heads: int
-  use_bias: bool = True
+  head_width: int = 0
+  qkv_bias: bool = True
   dtype: jnp.dtype = jnp.float32
   implementation: str = "xla"
 
   def setup(self):
-    if self.width % self.num_heads:
+    if not self.head_width and self.width % self.num_heads:
       raise ValueError(
         f"width {self.width} must be a multiple of {self.num_heads} heads"
       )
-    dense = lambda: nn.Dense(
-      self.width,
-      use_bias=self.use_bias,
+    inner = self.num_heads * self.head_width or self.width
+    dense = lambda width, use_bias: nn.Dense(
+      width,
+      use_bias=use_bias,
       dtype=self.dtype,
       kernel_init=nn.initializers.normal(0.02),
     )
-    self.query, self.key, self.value, self.out = (dense() for _ in range(4))
+    self.query, self.key, self.value = (
+      dense(inner, self.qkv_bias) for _ in range(3)
+    )
+    self.out = dense(self.width, True)
 
-  def __call__(self, x, memory=None, mask=None):
+  def __call__(self, x, memory=None, mask=None, angles=None):
     """Attend from x [b, l, d] to memory (to x itself by default).
 
     Args:
       x: [b, l, d].
       memory: None, or (keys, values) from `keys_values`, each [b, s, n, k].
       mask: see `attend`.
+      angles: None, or the rotary angles of x, see `positions.rotate`; the
+        memory was rotated by its own.
 
     Returns:
       (y [b, l, d], (keys, values)); the latter may be kept in a cache.
     """
-    k, v = self.keys_values(x) if memory is None else memory
-    q = self._heads(self.query(x))
+    k, v = self.keys_values(x, angles) if memory is None else memory
+    q = self._rotated(self._heads(self.query(x)), angles)
     y = attend(q, k, v, mask, self.implementation)  # [b, l, n, k]
     return self.out(rearrange(y, "b l n k -> b l (n k)")), (k, v)
 
@@ -114,9 +124,16 @@ class Attention(nn.Module):
     y, _ = self(x, cache, mask)
     return y, cache
 
-  def keys_values(self, memory):
-    """Project memory [b, s, d] to (keys, values), each [b, s, n, k]."""
-    return self._heads(self.key(memory)), self._heads(self.value(memory))
+  def keys_values(self, memory, angles=None):
+    """Project memory [b, s, d] to (keys, values), each [b, s, n, k].
+
+    `angles` are the memory's, see `positions.rotate`.
+    """
+    k = self._rotated(self._heads(self.key(memory)), angles)
+    return k, self._heads(self.value(memory))
+
+  def _rotated(self, x, angles):
+    return x if angles is None else positions.rotate(x, angles)
 
   def _heads(self, x):
     return rearrange(x, "b l (n k) -> b l n k", n=self.num_heads)

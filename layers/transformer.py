@@ -28,20 +28,27 @@ class Shape:
     num_heads: attention heads.
     cross: whether each block also attends to a memory.
     dropout: rate on every residual branch.
-    gate: initial value of the ReZero gates (Bachlechner et al. 2020).
+    gate: initial value of the ReZero gates (Bachlechner et al. 2020), or None
+      for plain residual branches (GPT).
+    head_width: k; 0 takes d / n.
+    qkv_bias: whether queries, keys and values have biases.
     dtype: compute precision; parameters stay float32.
     implementation: of attention, see `attention.attend`.
     remat: recompute a block's activations in the backward pass.
+    epsilon: of the LayerNorms.
   """
 
   width: int
   num_heads: int
   cross: bool = False
   dropout: float = 0.0
-  gate: float = 0.0
+  gate: float | None = 0.0
+  head_width: int = 0
+  qkv_bias: bool = True
   dtype: jnp.dtype = jnp.float32
   implementation: str = "xla"
   remat: bool = False
+  epsilon: float = 1e-6
 
 
 class FeedForward(nn.Module):
@@ -63,17 +70,18 @@ class FeedForward(nn.Module):
 
 
 class Branch(nn.Module):
-  """Pre-norm residual branch with a scalar gate: x + g dropout(f(LN x))."""
+  """Pre-norm residual branch: x + g dropout(f(LN x)), g a scalar or 1."""
 
   shape: Shape
   layer: nn.Module
 
   def setup(self):
-    self.norm = nn.LayerNorm(dtype=self.shape.dtype)
+    self.norm = nn.LayerNorm(self.shape.epsilon, dtype=self.shape.dtype)
     self.dropout = nn.Dropout(self.shape.dropout)
-    self.gate = self.param(
-      "gate", nn.initializers.constant(self.shape.gate), ()
-    )
+    if self.shape.gate is not None:
+      self.gate = self.param(
+        "gate", nn.initializers.constant(self.shape.gate), ()
+      )
 
   def __call__(self, x, *, train, method=None, **kwargs):
     """Return (x + gated branch, what else the layer returned or None)."""
@@ -81,7 +89,21 @@ class Branch(nn.Module):
     out = call(self.norm(x), **kwargs)
     y, rest = out if isinstance(out, tuple) else (out, None)
     y = self.dropout(y, deterministic=not train)
-    return x + self.gate.astype(y.dtype) * y, rest
+    if self.shape.gate is not None:
+      y = self.gate.astype(y.dtype) * y
+    return x + y, rest
+
+
+def make_attention(shape):
+  """Make the attention that a shape describes."""
+  return attention.Attention(
+    shape.width,
+    shape.num_heads,
+    head_width=shape.head_width,
+    qkv_bias=shape.qkv_bias,
+    dtype=shape.dtype,
+    implementation=shape.implementation,
+  )
 
 
 class Block(nn.Module):
@@ -91,21 +113,15 @@ class Block(nn.Module):
   num_feed_forwards: int
 
   def setup(self):
-    heads = lambda: attention.Attention(
-      self.shape.width,
-      self.shape.num_heads,
-      dtype=self.shape.dtype,
-      implementation=self.shape.implementation,
-    )
-    self.attend_self = Branch(self.shape, heads())
+    self.attend_self = Branch(self.shape, make_attention(self.shape))
     if self.shape.cross:
-      self.attend_memory = Branch(self.shape, heads())
+      self.attend_memory = Branch(self.shape, make_attention(self.shape))
     self.feed_forwards = [
       Branch(self.shape, FeedForward(self.shape))
       for _ in range(self.num_feed_forwards)
     ]
 
-  def __call__(self, x, memory, mask, train):
+  def __call__(self, x, memory, mask, train, angles=None):
     """Run on a whole sequence.
 
     Args:
@@ -113,11 +129,13 @@ class Block(nn.Module):
       memory: None, or [b, s, d] for the cross-attention.
       mask: bool, broadcastable to [b, n, l, l], or None.
       train: whether dropout is on.
+      angles: None, or rotary angles of the self-attention, see
+        `positions.rotate`.
 
     Returns:
       (x [b, l, d], (keys, values) of self-attention, each [b, l, n, k]).
     """
-    x, kept = self.attend_self(x, mask=mask, train=train)
+    x, kept = self.attend_self(x, mask=mask, angles=angles, train=train)
     if self.shape.cross:
       memory = self.remember(memory)
       x, _ = self.attend_memory(x, memory=memory, train=train)
@@ -169,7 +187,7 @@ class Stack(nn.Module):
     self.lengths = [length for _, length in runs]
     self.runs = [Block(self.shape, count) for count, _ in runs]
 
-  def __call__(self, x, memory=None, mask=None, train=False):
+  def __call__(self, x, memory=None, mask=None, train=False, angles=None):
     """Run on a whole sequence.
 
     Args:
@@ -177,12 +195,14 @@ class Stack(nn.Module):
       memory: None, or [b, s, d] for the cross-attentions.
       mask: bool, broadcastable to [b, n, l, l], or None.
       train: whether dropout is on.
+      angles: None, or rotary angles of the self-attentions, see
+        `positions.rotate`.
 
     Returns:
       (x [b, l, d], kept): kept is a list with (keys, values) a run, each
       [r, b, l, n, k]: the cache that `step` continues.
     """
-    body = lambda block, x, _: block(x, memory, mask, train)
+    body = lambda block, x, _: block(x, memory, mask, train, angles)
     if self.shape.remat:
       body = nn.remat(body, prevent_cse=False)
     kept = []
