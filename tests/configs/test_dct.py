@@ -16,6 +16,7 @@ _FULL = [
   "dct_diabetic_retinopathy",
   "dct_open_images",
   "dct_folder.py:64",
+  "dct_folder.py:32,laptop",
   "dct_folder",
   "dct_scenes",
   "dct_scenes.py:luma",
