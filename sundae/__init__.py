@@ -1,0 +1,1 @@
+"""SUNDAE: step-unrolled denoising of codes (McKinney & Willcocks 2022)."""

@@ -1,0 +1,248 @@
+"""The hourglass: the released arithmetic, and what is done better."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from layers import transformer
+from sundae import levels, model
+from tests import shared
+from tests.sundae import golden, tiny
+
+
+def _full(grid, num_codes, layers, num_heads=8, width=1024):
+  shape = transformer.Shape(
+    width=width,
+    num_heads=num_heads,
+    head_width=64,
+    gate=None,
+    qkv_bias=False,
+    epsilon=1e-5,
+  )
+  return model.Hourglass(grid, num_codes, shape, layers=layers, reference=True)
+
+
+def test_reference_equals_the_released_code():
+  path = shared.shared_dir("golden", "sundae", "tiny.npz")
+  arrays = np.load(path)
+  weights = {k[2:]: arrays[k] for k in arrays.files if k.startswith("w/")}
+  net = model.Hourglass(
+    (8, 8),
+    32,
+    transformer.Shape(
+      width=32,
+      num_heads=2,
+      head_width=16,
+      gate=None,
+      qkv_bias=False,
+      epsilon=1e-5,
+    ),
+    num_classes=3,
+    layers=(1, 2, 1),
+    reference=True,
+  )
+  apply = jax.jit(net.apply)
+  params, label = golden.params(weights), jnp.asarray(arrays["classes"])
+  logits = apply(params, arrays["tokens"].reshape(2, 8, 8), label)
+  np.testing.assert_allclose(
+    logits, arrays["logits"].reshape(2, 8, 8, 32), atol=1e-5
+  )
+  second = apply(params, jnp.argmax(logits, axis=-1), label)
+  np.testing.assert_allclose(
+    second, arrays["logits2"].reshape(2, 8, 8, 32), atol=1e-5
+  )
+
+
+# McKinney & Willcocks 2022: FFHQ 256, CelebA 256, FFHQ 1024.
+@pytest.mark.parametrize(
+  ("grid", "num_codes", "layers", "millions"),
+  [
+    ((16, 16), 1024, (2, 10, 2), 178.4),
+    ((16, 16), 1024, (2, 12, 2), 199.4),
+    ((32, 32), 8192, (2, 12, 2), 214.1),
+  ],
+)
+def test_parameter_count_is_the_published_one(
+  grid, num_codes, layers, millions
+):
+  net = _full(grid, num_codes, layers)
+  codes = jax.ShapeDtypeStruct((1, *grid), jnp.int32)
+  shapes = jax.eval_shape(net.init, jax.random.key(0), codes)
+  count = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
+  assert round(count / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(
+  ("grid", "num_codes", "layers", "gflop"),
+  [((16, 16), 1024, (2, 10, 2), 43.8), ((32, 32), 8192, (2, 12, 2), 208.9)],
+)
+def test_work_of_a_forward_pass_is_the_published_one(
+  grid, num_codes, layers, gflop
+):
+  work = model.flops(_full(grid, num_codes, layers), 1)
+  assert abs(work / 1e9 / gflop - 1) < 0.05
+
+
+def _change(net, at):
+  """Say which places' logits change with the code at a place: bool [h, w]."""
+  params = tiny.init(net)
+  codes = tiny.codes(1, net.grid)
+  other = codes.at[(0, *at)].set((codes[(0, *at)] + 1) % tiny.NUM_CODES)
+  apply = jax.jit(net.apply)
+  moved = apply(params, codes) != apply(params, other)
+  return np.asarray(moved.any(-1)[0])
+
+
+@pytest.mark.parametrize("resampling", model.RESAMPLING)
+def test_first_place_depends_on_the_last(resampling):
+  net = tiny.make_model(layers=(0, 1, 0), resampling=resampling)
+  assert _change(net, (3, 3)).all()
+
+
+def _gradients(net):
+  codes = tiny.codes(2, net.grid)
+  loss = lambda p: jnp.sum(jnp.sin(net.apply(p, codes)[..., 0]))
+  return jax.jit(jax.grad(loss))(tiny.init(net))
+
+
+def test_loss_reaches_every_parameter():
+  grads = _gradients(tiny.make_model(layers=(1, 0, 0)))
+  still = [
+    jax.tree_util.keystr(path)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
+    if not leaf.any()
+  ]
+  assert not still
+
+
+def test_released_resampling_has_dead_parameters():
+  grads = _gradients(tiny.make_model(layers=(0, 0, 0), reference=True))
+  body = grads["params"]["body"]
+  # One key: whatever the query, its value has all the weight.
+  assert abs(body["refine_up"]["attend"]["layer"]["query"]["kernel"]).max() < (
+    1e-6
+  )
+  alive = body["refine_down"]["attend"]["layer"]["query"]["kernel"]
+  assert abs(alive).max() > 1e-4
+
+
+def test_place_changes_only_its_own_patch_on_the_way_down():
+  net = tiny.make_model((4, 6), layers=(0, 0, 0), resampling="patch")
+  _, state = jax.jit(
+    lambda p, c: net.apply(
+      p, c, capture_intermediates=True, mutable=["intermediates"]
+    )
+  )(tiny.init(net), _stack_of_single_changes((4, 6)))
+  down = state["intermediates"]["body"]["refine_down"]["__call__"][0]
+  moved = np.asarray((down[1:] != down[0]).any(-1))  # [f, c]
+  np.testing.assert_array_equal(moved.T, levels.inside((4, 6), (2, 2)))
+
+
+def _stack_of_single_changes(grid):
+  codes = np.repeat(np.asarray(tiny.codes(1, grid)), np.prod(grid) + 1, axis=0)
+  for f, (row, col) in enumerate(np.ndindex(*grid)):
+    codes[f + 1, row, col] = (codes[f + 1, row, col] + 1) % tiny.NUM_CODES
+  return jnp.asarray(codes)
+
+
+def test_released_strips_miss_the_patch():
+  strips = levels.strips((4, 4), (2, 2))
+  inside = levels.inside((4, 4), (2, 2))
+  assert (strips.sum(1) == 4).all() and (inside.sum(1) == 4).all()
+  assert (strips & inside).sum() < 0.6 * strips.sum()
+
+
+def test_place_sees_its_patch_and_those_around_it():
+  around = levels.around((8, 8), (2, 2))
+  assert sorted(set(around.sum(1))) == [4, 6, 9]  # corner, edge, within
+  seen = around[3 * 8 + 3].reshape(4, 4)  # patch (1, 1)
+  expected = np.zeros((4, 4), bool)
+  expected[:3, :3] = True
+  np.testing.assert_array_equal(seen, expected)
+
+
+def test_positions_reach_every_head_but_in_the_reference():
+  ours = levels.angles((4, 4), 8)
+  assert ours.shape == (16, 4) and (abs(np.diff(ours, axis=0)) > 0).any()
+  reference = levels.reference_angles((4, 4), 8, 2, innermost=True)
+  np.testing.assert_allclose(reference[:, 0], ours)
+  assert not reference[:, 1].any()
+
+
+def test_top_frequency_follows_the_side():
+  # The last angle of an axis at coordinate 1 is the top frequency.
+  for side in (4, 16, 32):
+    assert levels.angles((side, side), 8)[-1, 1] == pytest.approx(
+      np.pi * side / 2
+    )
+  reference = levels.reference_angles((32, 32), 8, 1, innermost=False)
+  assert reference[-1, 0, 1] == pytest.approx(np.pi * 8)
+
+
+def test_patches_lie_amid_their_places():
+  fine = levels.angles((4, 8), 8).reshape(4, 8, 4)
+  patches = levels.patch_angles((4, 8), (2, 4), 8).reshape(2, 2, 4)
+  np.testing.assert_allclose(
+    patches[0, 1], fine[:2, 4:].mean((0, 1)), rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
+  ("grid", "layers", "factors"),
+  [
+    ((4, 8), (1, 1, 1), ((1, 2),)),
+    ((8, 4), (1, 0, 1, 0, 1), ((4, 1), (2, 2))),
+    ((4, 8), (1, 1, 1), ((4, 4),)),
+  ],
+)
+def test_grids_need_not_be_square_nor_factors_equal(grid, layers, factors):
+  net = tiny.make_model(grid, layers=layers, factors=factors)
+  logits = jax.eval_shape(net.apply, tiny.init(net), tiny.codes(1, grid))
+  assert logits.shape == (1, *grid, tiny.NUM_CODES)
+
+
+def test_transposed_picture_differs_from_the_picture():
+  # Rows and columns have angles of their own.
+  net = tiny.make_model(layers=(0, 1, 0), resampling="none")
+  params, codes = tiny.init(net), tiny.codes(1)
+  apply = jax.jit(net.apply)
+  turned = apply(params, codes.swapaxes(1, 2)).swapaxes(1, 2)
+  assert not np.allclose(apply(params, codes), turned, atol=1e-3)
+
+
+def test_label_moves_every_place():
+  net = tiny.make_model(num_classes=2, layers=(0, 1, 0), resampling="none")
+  params, codes = tiny.init(net), tiny.codes(1)
+  apply = jax.jit(net.apply)
+  one, other, null = (
+    apply(params, codes, jnp.array([label])) for label in (0, 1, 2)
+  )
+  for a, b in ((one, other), (one, null), (other, null)):
+    assert (a != b).any(-1).all()
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"grid": (4, 5)}, "4x5 must be divisible by the factor 2x2"),
+    ({"layers": (1, 1)}, "do not fit 1 factors"),
+    ({"resampling": "patches"}, "none, patch, global"),
+    ({"reference": True, "resampling": "global"}, "no resampling"),
+    ({"shape": {"head_width": 6}}, "multiple of 4"),
+  ],
+)
+def test_impossible_models_are_refused(fields, message):
+  with pytest.raises(ValueError, match=message):
+    tiny.init(tiny.make_model(**fields))
+
+
+def test_wrong_inputs_are_refused():
+  net = tiny.make_model(num_classes=2)
+  params = tiny.init(net)
+  with pytest.raises(ValueError, match="windows"):
+    net.apply(params, tiny.codes(1, (4, 6)), jnp.zeros((1,), jnp.int32))
+  with pytest.raises(ValueError, match="give a label"):
+    net.apply(params, tiny.codes(1))
