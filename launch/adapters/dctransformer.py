@@ -5,10 +5,8 @@ the measured chunk limit, `num_classes` -1 the number of classes of the dataset.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -17,9 +15,9 @@ from dctransformer import measure as measuring
 from dctransformer import model as model_lib
 from dctransformer import task as task_lib
 from launch import request
-from launch.adapters import dctransformer_sampling
+from launch.adapters import dctransformer_sampling, optimizers, precision
 from layers import transformer
-from training import optimizer, sharding
+from training import sharding
 from training import state as state_lib
 from training import task as task_protocol
 
@@ -85,7 +83,7 @@ def make_model(
       num_heads=model.num_heads,
       dropout=model.dropout,
       gate=model.gate,
-      dtype=compute_dtype(config.train.dtype),
+      dtype=precision.dtype(config.train.dtype),
       implementation=model.attention,
       remat=config.train.remat,
     ),
@@ -102,38 +100,14 @@ def make_model(
   )
 
 
-def compute_dtype(name: str) -> Any:
-  """Reads `train.dtype`; auto is bfloat16 on accelerators, float32 on CPUs."""
-  names = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-  if name == "auto":
-    name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-  if name not in names:
-    raise ValueError(
-      f"train.dtype {name!r} must be one of auto, {', '.join(names)}"
-    )
-  return names[name]
-
-
 def make_task(
   config: ml_collections.ConfigDict, measured: Mapping[str, np.ndarray]
 ) -> task_lib.DCTransformerTask:
   """Makes the task."""
-  options = config.optimizer
-  tx = optimizer.make(
-    name=options.name,
-    peak=options.peak,
-    warmup_steps=options.warmup_steps,
-    total_steps=config.train.num_steps,
-    schedule=options.schedule,
-    b1=options.b1,
-    b2=options.b2,
-    weight_decay=options.weight_decay,
-    clip_norm=options.clip_norm,
-  )
   return task_lib.DCTransformerTask(
     model=make_model(config, measured),
-    tx=tx,
-    ema_decay=options.ema_decay or None,
+    tx=optimizers.make(config),
+    ema_decay=config.optimizer.ema_decay or None,
     accumulate=config.train.accumulate,
     class_drop=config.model.class_drop,
     weighted=config.train.weighted,

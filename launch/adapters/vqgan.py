@@ -10,8 +10,8 @@ import numpy as np
 
 from data import arrays as batches_lib
 from launch import datasets
-from launch.adapters import precision
-from training import optimizer, sharding
+from launch.adapters import optimizers, precision
+from training import sharding
 from training import state as state_lib
 from training import task as task_protocol
 from vqgan import adversary, arrays, autoencoder, discriminator, quantizer
@@ -125,31 +125,20 @@ def make_task(
 ) -> task_lib.VQGANTask:
   """Makes the task."""
   del measured  # it goes to `init`
-  options, num_steps = config.optimizer, config.train.num_steps
-  made = lambda peak, warmup_steps, total_steps: optimizer.make(
-    name=options.name,
-    peak=peak,
-    warmup_steps=warmup_steps,
-    total_steps=total_steps,
-    schedule=options.schedule,
-    final=options.final,
-    b1=options.b1,
-    b2=options.b2,
-    weight_decay=options.weight_decay,
-    clip_norm=options.clip_norm,
-  )
   critic, critic_tx = make_adversary(config), None
   if critic is not None:
-    critic_tx = made(
-      config.adversary.peak,
-      config.adversary.warmup_steps,
-      max(num_steps - critic.start, config.adversary.warmup_steps + 1),
+    least = config.adversary.warmup_steps + 1
+    critic_tx = optimizers.make(
+      config,
+      peak=config.adversary.peak,
+      warmup_steps=config.adversary.warmup_steps,
+      total_steps=max(config.train.num_steps - critic.start, least),
     )
   gumbel = config.quantizer.temperature
   return task_lib.VQGANTask(
     model=make_model(config),
     size=tuple(config.data.size),
-    tx=made(options.peak, options.warmup_steps, num_steps),
+    tx=optimizers.make(config),
     target="segmentation" if _labels(config) else "image",
     perceptual=config.loss.perceptual,
     codebook_weight=config.loss.codebook,
@@ -157,7 +146,7 @@ def make_task(
     adversary_tx=critic_tx,
     temperature=(gumbel.start, gumbel.end, gumbel.steps),
     seed_codebook=config.quantizer.seed_codebook,
-    ema_decay=options.ema_decay or None,
+    ema_decay=config.optimizer.ema_decay or None,
     accumulate=config.train.accumulate,
     bits=16 if config.data.target == "depth" else 8,
   )

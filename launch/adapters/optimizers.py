@@ -1,0 +1,34 @@
+"""The optimiser that a config's `optimizer` section asks for."""
+
+from typing import Any
+
+import ml_collections
+import optax
+
+from training import optimizer
+
+
+def make(
+  config: ml_collections.ConfigDict, **changes: Any
+) -> optax.GradientTransformation:
+  """Makes the optimiser of a run of `train.num_steps` steps.
+
+  Args:
+    config: of the run.
+    **changes: arguments of `optimizer.make` that differ from the section's:
+      another player's rate, or which parameters decay.
+  """
+  options = config.optimizer
+  fields = {
+    "name": options.name,
+    "peak": options.peak,
+    "warmup_steps": options.warmup_steps,
+    "total_steps": config.train.num_steps,
+    "schedule": options.schedule,
+    "final": options.get("final", 0.0),
+    "b1": options.b1,
+    "b2": options.b2,
+    "weight_decay": options.weight_decay,
+    "clip_norm": options.clip_norm,
+  }
+  return optimizer.make(**(fields | changes))
