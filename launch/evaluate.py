@@ -88,6 +88,9 @@ def main(argv: list[str]) -> int:
     help="use the parameters, not their moving average",
   )
   parser.add_argument(
+    "--step", type=int, help="of the checkpoint; default: the newest"
+  )
+  parser.add_argument(
     "--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}"
   )
   args = parser.parse_arguments(argv)
@@ -105,6 +108,7 @@ def main(argv: list[str]) -> int:
     args.split,
     args.num_examples or None,
     average=not args.no_average,
+    step=args.step,
   )
   for name in names:
     content = evaluate(job, name, average=not args.no_average)
@@ -119,13 +123,14 @@ def open_job(
   split: str = "",
   limit: int | None = None,
   average: bool = True,
+  step: int | None = None,
 ) -> Job:
-  """Opens a run, its newest good checkpoint and a split of its dataset."""
+  """Opens a run, a checkpoint (None: the newest) and a split of its data."""
   run = runs.open_run(workdir)
   # Not the mesh of the run: this may be another machine.
   mesh = sharding.make_mesh({"fsdp": -1})
   source = datasets.open_source(run.config, split or run.config.data.eval_split)
-  restored = run.restore(mesh, average)
+  restored = run.restore(mesh, average, step)
   return Job(run, restored.state, restored.step, source, mesh, limit)
 
 

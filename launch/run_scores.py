@@ -45,24 +45,26 @@ _FINAL = ("completed", "failed")
 
 
 def main(args: argparse.Namespace) -> int:
-  """Scores the newest checkpoint of a run; with --watch each new one."""
+  """Scores a checkpoint of a run; with --watch each new one."""
   runs.load_config(args.workdir)
   net = scores.open_network(args.inception, args.preprocess)
   while True:
     ended, step = _ended(args.workdir), _newest(args.workdir)
     if step is not None or not args.watch:
-      score_newest(args, net)
+      score_checkpoint(args, net)
     if not args.watch or (ended and step == _newest(args.workdir)):
       return 0
     if step == _newest(args.workdir):
       time.sleep(args.poll)
 
 
-def score_newest(args: argparse.Namespace, net: features.Network) -> None:
-  """Scores the newest good checkpoint, with --watch unless that is done."""
+def score_checkpoint(args: argparse.Namespace, net: features.Network) -> None:
+  """Scores --step or the newest good one, with --watch unless it is done."""
   run = runs.open_run(args.workdir)
   restored = run.restore(
-    sharding.make_mesh({"data": -1}), average=not args.no_average
+    sharding.make_mesh({"data": -1}),
+    average=not args.no_average,
+    step=args.step,
   )
   source = datasets.open_source(run.config, run.config.data.split)
   job = score_job.Job(run, restored.state, restored.step, source, net, args)

@@ -58,12 +58,15 @@ class Run:
     """Returns the shapes of the state."""
     return jax.eval_shape(self.task.init, jax.random.key(0), self.measured)
 
-  def restore(self, mesh: Mesh, average: bool = True) -> checkpoint.Restored:
-    """Restores the newest good checkpoint for sampling and evaluation.
+  def restore(
+    self, mesh: Mesh, average: bool = True, step: int | None = None
+  ) -> checkpoint.Restored:
+    """Restores a checkpoint for sampling and evaluation.
 
     Args:
       mesh: any.
       average: take the moving average of the parameters where it was kept.
+      step: of the checkpoint; None takes the newest good one.
     """
     return checkpoint.restore_sampling(
       rundir.RunDirectory(self.workdir).checkpoints,
@@ -71,6 +74,7 @@ class Run:
       self.adapter.RULE,
       shapes=self.shapes(),
       average=average,
+      step=step,
     )
 
 

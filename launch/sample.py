@@ -63,6 +63,7 @@ def main(argv: list[str]) -> int:
     seed=args.seed,
     batch=args.batch or run.config.sample.batch,
     average=not args.no_average,
+    step=args.step,
     stream=sys.stderr,
   )
   for path in folder:
@@ -79,6 +80,7 @@ def draw(
   seed: int = 0,
   batch: int = 16,
   average: bool = True,
+  step: int | None = None,
   stream: Any = None,
 ) -> list[Path]:
   """Draws samples into a folder; see the module for what it holds.
@@ -91,6 +93,7 @@ def draw(
     seed: of the job.
     batch: drawn at a time, always that many.
     average: sample with the moving average of the parameters.
+    step: of the checkpoint; None takes the newest good one.
     stream: shows progress there; None is silent.
 
   Returns:
@@ -101,7 +104,7 @@ def draw(
       samples.
   """
   mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
-  restored = run.restore(mesh, average=average)
+  restored = run.restore(mesh, average=average, step=step)
   key = jax.random.key(seed)
   sampler = run.adapter.make_requested_sampler(
     run.config, run.task, run.measured, key, asked
@@ -274,6 +277,7 @@ def _parse(argv) -> argparse.Namespace:
     action="store_true",
     help="use the parameters, not their moving average",
   )
+  add("--step", type=int, help="of the checkpoint; default: the newest")
   add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
   args = parser.parse_arguments(argv)
   if (args.workdir is None) == (args.weights is None):

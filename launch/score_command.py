@@ -113,6 +113,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   add("--seed", type=int, default=0, help="of a run's samples")
   add("--sample_batch", type=int, default=0, help="default: sample.batch")
   add("--no_average", action="store_true", help="not the moving average")
+  add("--step", type=int, help="of the checkpoint; default: the newest")
   add("--watch", action="store_true", help="go on with new checkpoints")
   add("--poll", type=float, default=30.0, help="seconds between looks")
   scores.add_options(parser)
@@ -120,6 +121,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   scores.check_options(parser, args)
   if bool(args.samples) == bool(args.workdir):
     parser.error("give one of --samples=X and --workdir=RUN")
+  if args.step is not None and (args.watch or args.samples):
+    parser.error("--step belongs to --workdir=RUN without --watch")
   if args.num_samples < 0 or args.sample_batch < 0:
     parser.error("--num_samples and --sample_batch must not be negative")
   own = scores.PAIRED if args.samples else run_scores.METRICS

@@ -45,13 +45,20 @@ class Trained:
   arrays: dict[str, np.ndarray]
   step: int
 
-  def restore(self, mesh: Mesh, average: bool = True) -> checkpoint.Restored:
+  def restore(
+    self, mesh: Mesh, average: bool = True, step: int | None = None
+  ) -> checkpoint.Restored:
     """Puts the state on a mesh, replicated; it can be sampled from only.
 
     Args:
       mesh: any.
       average: must be True: only what a run samples with was exported.
+      step: None, or that of the export.
     """
+    if step not in (None, self.step):
+      raise errors.CommandError(
+        f"{self.workdir} holds step {self.step} only: leave out --step"
+      )
     if not average:
       raise errors.CommandError(
         f"{self.workdir} holds one set of parameters: leave out --no_average"
@@ -84,24 +91,30 @@ def export(run: runs.Run, path: Path) -> tuple[Path, Path]:
   """
   mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
   restored = run.restore(mesh)
-  if jax.tree.leaves(restored.state.model_state):
+  config, measured, state = run.config, run.measured, restored.state
+  if tasks.offers(run.adapter, "exported"):
+    config, measured, state = run.adapter.exported(config, measured, state)
+  if jax.tree.leaves(state.model_state):
     raise errors.CommandError(
-      f"task {run.config.task} keeps state beside its parameters: copy the run"
+      f"task {config.task} keeps state beside its parameters: copy the run"
       " directory instead"
     )
+  frozen = trees.flatten(state.frozen)
+  # What was measured and is frozen is written once; `read` puts it back.
+  measured = {name: x for name, x in measured.items() if name not in frozen}
   named = trees.flatten(
     {
-      "params": restored.state.sampling_params,
-      "frozen": restored.state.frozen,
-      "measured": run.measured,
+      "params": state.sampling_params,
+      "frozen": state.frozen,
+      "measured": measured,
     }
   )
   weights = path.with_name(f"{path.name}.safetensors")
-  description = path.with_name(f"{path.name}.json")
+  description = _described(path)
   safetensors.save(weights, jax.device_get(named))
   rundir.write_json(
     description,
-    {"config": run.config.to_dict(), "step": int(restored.step)},
+    {"config": config.to_dict(), "step": int(restored.step)},
   )
   return weights, description
 
@@ -112,27 +125,50 @@ def open_trained(name: str) -> Trained:
   Raises:
     CommandError: there are none, or they are damaged.
   """
+  config, named, step = read(name)
+  adapter = tasks.get(config.task)
+  measured: dict[str, Any] = {
+    **trees.select(named, "frozen"),
+    **trees.select(named, "measured"),
+  }
+  return Trained(
+    _find(name),
+    config,
+    adapter,
+    measured,
+    adapter.make_task(config, measured),
+    named,
+    step,
+  )
+
+
+def read(
+  name: str,
+) -> tuple[ml_collections.ConfigDict, dict[str, np.ndarray], int]:
+  """Returns the config, the arrays by name and the step of exported weights.
+
+  Raises:
+    CommandError: there are none, or they are damaged.
+  """
   path = _find(name)
   try:
-    text = path.with_name(f"{path.name}.json").read_text("utf-8")
+    text = _described(path).read_text("utf-8")
     description = json.loads(text)
     named, _ = safetensors.load(path.with_name(f"{path.name}.safetensors"))
   except (OSError, ValueError) as error:
     raise errors.CommandError(
       f"{path} cannot be read ({error}): export it again"
     ) from error
-  config = runs.locked(description["config"])
-  adapter = tasks.get(config.task)
-  measured: dict[str, Any] = trees.select(named, "measured")
-  return Trained(
-    path,
-    config,
-    adapter,
-    measured,
-    adapter.make_task(config, measured),
-    named,
-    int(description["step"]),
-  )
+  return runs.locked(description["config"]), named, int(description["step"])
+
+
+def read_config(name: str) -> ml_collections.ConfigDict | None:
+  """Returns the config of exported weights alone; None if there are none."""
+  try:
+    text = _described(_find(name)).read_text("utf-8")
+    return runs.locked(json.loads(text)["config"])
+  except (OSError, ValueError, KeyError):
+    return None
 
 
 def shipped() -> list[str]:
@@ -144,11 +180,15 @@ def shipped() -> list[str]:
   return sorted(x.removesuffix(".json") for x in names if x.endswith(".json"))
 
 
+def _described(path: Path) -> Path:
+  return path.with_name(f"{path.name}.json")
+
+
 def _find(name: str) -> Path:
   if name in shipped():
     return Path(str(resources.files("weights").joinpath("trained", name)))
   path = Path(name.removesuffix(".safetensors").removesuffix(".json"))
-  if path.with_name(f"{path.name}.json").is_file():
+  if _described(path).is_file():
     return path
   raise errors.CommandError(
     f"no trained weights {name!r}{flags.did_you_mean(name, shipped())}"

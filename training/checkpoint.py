@@ -250,6 +250,7 @@ def restore_sampling(
   rule: sharding.Rule | None = None,
   shapes: state_lib.State | None = None,
   average: bool = True,
+  step: int | None = None,
 ) -> Restored:
   """Restore what sampling needs, without knowing the optimiser.
 
@@ -260,6 +261,7 @@ def restore_sampling(
     shapes: gives `params` and `model_state` their structure and is checked;
       nested dicts without it.
     average: take the average as `params` where one was kept.
+    step: of the checkpoint; None takes the newest good one.
   Returns:
     A state with the parameters to sample with in `params`, no `ema` and no
     `opt_state`.
@@ -277,7 +279,7 @@ def restore_sampling(
       source = "ema"
     parts = {}
     for part, prefix in (("params", source), ("model_state", "model_state")):
-      like = None if shapes is None else getattr(shapes, part)
+      like = None if shapes is None else getattr(shapes, prefix)
       description = trees.select(saved, prefix)
       if like is not None:
         _check(description, trees.describe(trees.flatten(like)), step)
@@ -294,7 +296,7 @@ def restore_sampling(
     )
     return Restored(state, step, manifest["info"])
 
-  restored = _restore_newest(folder, restore)
+  restored = _restore_newest(folder, restore, step)
   if restored is None:
     raise CheckpointError(
       f"no checkpoint in {folder}: train first, or give the run's directory"
@@ -303,11 +305,13 @@ def restore_sampling(
 
 
 def _restore_newest(
-  folder: pathlib.Path, restore: Callable[[int], Restored]
+  folder: pathlib.Path,
+  restore: Callable[[int], Restored],
+  only: int | None = None,
 ) -> Restored | None:
   """Try the steps from the newest on: the first good one, or None."""
   rejected = []
-  for step in folders.agreed_steps(folder):
+  for step in folders.wanted(folder, only):
     problems = folders.agreed_problems(folder / str(step), step)
     if problems:
       rejected.append((step, problems))
@@ -326,13 +330,7 @@ def _restore_newest(
     return restored
   if not rejected:
     return None
-  raise CheckpointError(
-    f"no good checkpoint in {folder}: "
-    + "; ".join(
-      f"step {step}: {folders.summary(why)}" for step, why in rejected
-    )
-    + ". Restore the files from a copy, or start over in a new directory"
-  )
+  raise folders.rejection(folder, rejected, only)
 
 
 def _restore(folder, step, shapes, mesh, rule, frozen) -> Restored:

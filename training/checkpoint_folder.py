@@ -199,6 +199,47 @@ def agreed_steps(folder: pathlib.Path, limit: int = 256) -> list[int]:
   return [int(step) for step in broadcast(found) if step >= 0]
 
 
+def wanted(folder: pathlib.Path, only: int | None) -> list[int]:
+  """List the steps to try, newest first: all, or the one asked for.
+
+  Raises:
+    CheckpointError: the one asked for is absent.
+  """
+  found = agreed_steps(folder)
+  if only is None:
+    return found
+  if only not in found:
+    raise CheckpointError(
+      f"no checkpoint of step {only} in {folder}: {_there(found)}"
+    )
+  return [only]
+
+
+def rejection(
+  folder: pathlib.Path,
+  rejected: Sequence[tuple[int, Sequence[str]]],
+  only: int | None = None,
+) -> CheckpointError:
+  """Make the error of steps that were tried in vain, with their problems."""
+  said = "; ".join(f"step {step}: {summary(why)}" for step, why in rejected)
+  if only is None:
+    remedy = "Restore the files from a copy, or start over in a new directory"
+    return CheckpointError(f"no good checkpoint in {folder}: {said}. {remedy}")
+  others = [
+    step
+    for step in agreed_steps(folder)
+    if step != only and not problems(folder / str(step), step, quick=True)
+  ]
+  return CheckpointError(f"damaged in {folder}: {said}; {_there(others)}")
+
+
+def _there(found: Sequence[int]) -> str:
+  """Say which steps could be had instead."""
+  if not found:
+    return "there is no other good one"
+  return f"take one of {', '.join(map(str, sorted(found)))}"
+
+
 def summary(items: Sequence[str], limit: int = 4) -> str:
   """Join the first few items, and count the rest."""
   text = ", ".join(items[:limit])

@@ -21,7 +21,8 @@ def workdir(tmp_path, monkeypatch, data):
   monkeypatch.setitem(tasks.ADAPTERS, "toy", "tests.launch.toy")
   flags = [f"--config={TOY}:{data}", f"--workdir={tmp_path / 'run'}"]
   flags.append("--no_tensorboard")
-  assert train.main([*flags, "--config.train.num_steps=4"]) == 0
+  flags += ["--config.train.num_steps=4", "--config.train.checkpoint_every=2"]
+  assert train.main(flags) == 0
   return tmp_path / "run"
 
 
@@ -45,6 +46,20 @@ def test_likelihood_of_the_whole_split(workdir, data, capsys):
   assert values["jpeg_bits_per_image"] == pytest.approx(np.mean(bits))
 
 
+def test_an_older_checkpoint_is_measured_on_request(workdir, capsys):
+  values = []
+  for more in ([], ["--step=2"]):
+    assert evaluate.main([f"--workdir={workdir}", *more]) == 0
+    path = capsys.readouterr().out.splitlines()[-1]
+    with open(path) as file:
+      values.append(json.load(file))
+  assert [x["step"] for x in values] == [4, 2]
+  assert f"{os.sep}2{os.sep}" in path
+  # It had learnt less.
+  newer, older = (x["values"]["bits_per_pixel"] for x in values)
+  assert older > newer
+
+
 def test_a_part_says_that_it_is_one(workdir, capsys):
   command = [f"--workdir={workdir}", "--num_examples=5", "--split=train"]
   assert evaluate.main([*command, "--no_average"]) == 0
@@ -60,6 +75,7 @@ def test_mistakes_are_one_line(workdir, tmp_path, capsys):
     ([f"--workdir={workdir}", "--metrics=liklihood"], 2, "Did you mean like"),
     ([f"--workdir={tmp_path / 'nowhere'}"], 1, "holds no run"),
     ([f"--workdir={workdir}", "--split=test"], 1, "must hold test_images"),
+    ([f"--workdir={workdir}", "--step=3"], 1, "take one of 2, 4"),
     ([], 2, "--workdir"),
   ):
     assert evaluate.main(arguments) == code

@@ -63,6 +63,7 @@ def test_given_band_comes_back(workdir, tmp_path):
     (["--colorize=missing.png"], "missing.png"),
     (["--complete=x.png"], "--fraction"),
     (["--fraction=0.5"], "--complete"),
+    (["--step=3"], "take one of 2, 4, 6"),
     (["--temprature=1"], "Did you mean --temperature"),
   ],
 )
@@ -97,13 +98,15 @@ def test_damaged_image_is_one_line(workdir, tmp_path, capsys):
   assert "broken.png" in capsys.readouterr().err
 
 
-def test_exported_weights_give_the_same_samples(workdir, tmp_path):
+def test_exported_weights_give_the_same_samples(workdir, tmp_path, capsys):
   assert export.main([f"--workdir={workdir}", f"--out={tmp_path / 'w'}"]) == 0
   ours = _draw(workdir, tmp_path / "run", "--num_samples=2")
   command = [f"--weights={tmp_path / 'w'}", f"--out={tmp_path / 'weights'}"]
   assert sample.main([*command, "--batch=4", "--num_samples=2"]) == 0
   with np.load(tmp_path / "weights" / "samples.npz") as theirs:
     np.testing.assert_array_equal(theirs["arr_0"], ours["arr_0"])
+  assert sample.main([*command, "--step=1"]) == 1
+  assert "holds step 6 only" in capsys.readouterr().err
 
 
 def test_shipped_weights_open_and_unknown_ones_are_refused(tmp_path, capsys):

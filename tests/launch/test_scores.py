@@ -37,6 +37,7 @@ def workdir(tmp_path, monkeypatch):
   data = toy.write_data(tmp_path / "data.npz")
   flags = [f"--config={TOY}:{data}", f"--workdir={tmp_path / 'run'}"]
   flags += ["--no_tensorboard", "--config.train.num_steps=4"]
+  flags += ["--config.train.checkpoint_every=2"]
   assert train.main(flags) == 0
   return tmp_path / "run"
 
@@ -177,6 +178,20 @@ def test_a_run_is_scored_against_its_training_split(workdir, capsys):
   again = report.read(run_scores(workdir))
   assert again["scores"] == found["scores"]
   assert kept[0].stat().st_mtime_ns == before
+
+
+def test_an_older_checkpoint_is_scored_on_request(workdir, capsys):
+  newest = report.read(run_scores(workdir))
+  run_scores(workdir, "--step=2")
+  folder = workdir / "eval" / "2"
+  older = report.read(folder / "scores-20-adm-seed0.json")
+  assert older["step"] == 2 and older["scores"] != newest["scores"]
+  assert (folder / "samples-20-adm-seed0" / "manifest.json").is_file()
+  command = [f"--workdir={workdir}", "--metrics=fid", "--inception=random:3"]
+  assert evaluate.main([*command, "--step=1"]) == 1
+  assert "take one of 2, 4" in capsys.readouterr().err
+  assert evaluate.main([*command, "--step=2", "--watch"]) == 2
+  assert "without --watch" in capsys.readouterr().err
 
 
 def test_samples_take_the_labels_of_the_reference(workdir):

@@ -100,6 +100,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
   assert sampling.step == 10
 
 
+def test_an_older_step_is_restored_on_request(saved, mesh, tmp_path):
+  folder = tmp_path / "checkpoints"
+  shutil.copytree(saved, folder)
+  assert checkpoint.restore_sampling(folder, mesh, step=10).step == 10
+  with pytest.raises(
+    checkpoint.CheckpointError, match=r"15 .*: take one of 10"
+  ):
+    checkpoint.restore_sampling(folder, mesh, step=15)
+  (folder / "10" / checkpoint_manifest.NAME).unlink()
+  with pytest.raises(
+    checkpoint.CheckpointError, match=r"damaged .*step 10: .*take one of 20$"
+  ):
+    checkpoint.restore_sampling(folder, mesh, step=10)
+  (folder / "20" / checkpoint_manifest.NAME).unlink()
+  with pytest.raises(checkpoint.CheckpointError, match="no other good one"):
+    checkpoint.restore_sampling(folder, mesh, step=10)
+
+
 def test_swapped_checkpoints_are_found(saved, shapes, mesh, tmp_path):
   folder = tmp_path / "checkpoints"
   shutil.copytree(saved, folder)
