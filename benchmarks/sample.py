@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import train_step
+from benchmarks import train_step, turns
 from dctransformer import chunks, decode, sparse, task
 from training import state as state_lib
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   sizes = [int(size) for size in args.batches.split(",")]
   lines = measure(made, sizes, args.repeats)
-  about = train_step.describe("sample", args)
+  about = turns.describe("sample", args)
   for line in lines:
     print(json.dumps(about | line), flush=True)
   print(table(lines))
@@ -86,8 +86,8 @@ def measure(
     forward, encoder = _passes(made, state, size)
     runs[size, "forward"], runs[size, "encoder"] = forward, encoder
     lines.append({"batch": size, "list": made.plan.max_elements, **line})
-  with train_step.count_compilations() as later:
-    times = train_step.interleave(runs, repeats)
+  with turns.count_compilations() as later:
+    times = turns.interleave(runs, repeats)
   for line in lines:
     size = line["batch"]
     line["elements"] = elements = runs[size, "cached"].elements
@@ -178,7 +178,7 @@ def _compile_sampler(made, state, size):
     prefix=decode.empty_prefix(size, made.plan.max_elements),
   )
   keys = jax.random.split(jax.random.key(0), size)
-  with train_step.count_compilations() as count:
+  with turns.count_compilations() as count:
     began = time.perf_counter()
     program = jax.jit(made.sample)
     program = program.lower(

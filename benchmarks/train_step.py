@@ -21,15 +21,13 @@ once and every element of the chunk entered the loss.
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import math
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,9 +35,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks import turns
 from dctransformer import chunks, dct, model, sparse, task
 from layers import transformer
-from training import environment
 from training import state as state_lib
 
 _BLOCK = 8
@@ -47,11 +45,6 @@ _BLOCK = 8
 _DENSITY = 1 / 8
 _CLASSES = 10
 _ENCODER = ("patch", "grid", "encoder", "encoder_norm")
-_COMPILED = "/jax/core/compile/backend_compile_duration"
-_MIB = 2**20
-
-# Of each run, wall and CPU seconds.
-Times = dict[Any, tuple[list[float], list[float]]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.batch,
     args.repeats,
   )
-  about = describe("train_step", args)
+  about = turns.describe("train_step", args)
   for line in lines:
     print(json.dumps(about | line), flush=True)
   print(table(lines))
@@ -169,8 +162,8 @@ def measure(
     step, encoder, line = _compile(made, batch_size)
     runs[side, "step"], runs[side, "encoder"] = step, encoder
     lines.append({"side": side, **line})
-  with count_compilations() as later:
-    times = interleave(runs, repeats)
+  with turns.count_compilations() as later:
+    times = turns.interleave(runs, repeats)
   for line in lines:
     side = line["side"]
     for i, clock in enumerate(("wall", "cpu")):
@@ -188,47 +181,6 @@ def measure(
       line[f"{name.rsplit('_', 1)[0]}_ratio"] = _ratio(line, lines[0], name)
     line["flops_ratio"] = _ratio(line, lines[0], "gflops")
   return lines
-
-
-def interleave(runs: Mapping[Any, Callable[[], object]], repeats: int) -> Times:
-  """Run all once, then in turns."""
-  for run in runs.values():
-    run()
-  times: Times = {name: ([], []) for name in runs}
-  for _ in range(repeats):
-    for name, run in runs.items():
-      wall, cpu = time.perf_counter(), time.process_time()
-      run()
-      times[name][0].append(time.perf_counter() - wall)
-      times[name][1].append(time.process_time() - cpu)
-  return times
-
-
-@contextlib.contextmanager
-def count_compilations() -> Iterator[list[int]]:
-  """Count the programs compiled inside; yields [count], which grows."""
-  count = [0]
-
-  def listen(event: str, seconds: float, **_: object) -> None:
-    del seconds
-    count[0] += event == _COMPILED
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  try:
-    yield count
-  finally:
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def describe(name: str, args: argparse.Namespace) -> dict[str, Any]:
-  """Say what was run, where, and how busy the machine was."""
-  return {
-    "benchmark": name,
-    **vars(args),
-    "load": round(os.getloadavg()[0], 2),
-    "cores": os.cpu_count(),
-    "environment": environment.describe(),
-  }
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -271,7 +223,7 @@ def _compile(made, batch_size):
   key = jax.random.key(1)
   params = jax.tree.map(jnp.copy, state.params)  # the step donates its own
   scale = jnp.copy(state.frozen["channel_std"])
-  with count_compilations() as count:
+  with turns.count_compilations() as count:
     began = time.perf_counter()
     step = jax.jit(made.train_step, donate_argnums=0)
     step = step.lower(state, batch, key).compile()
@@ -283,8 +235,8 @@ def _compile(made, batch_size):
     "tokens": math.prod(made.model.token_grid),
     "compile_s": round(seconds, 2),
     "compilations": count[0],
-    "temp_mib": round(_temporary(step), 2),
-    "encoder_temp_mib": round(_temporary(encoder), 2),
+    "temp_mib": round(turns.temporary_mib(step), 2),
+    "encoder_temp_mib": round(turns.temporary_mib(encoder), 2),
     "gflops": round(made.train_flops(batch_size) / 1e9, 4),
   }
   run = lambda: jax.block_until_ready(encoder(params, scale, batch))
@@ -311,12 +263,6 @@ def _encoder_gradient(made, params, scale, batch):
 
   gradient = jax.grad(scalar)(params)["params"]
   return {name: gradient[name] for name in _ENCODER}
-
-
-def _temporary(program):
-  """Peak temporary memory of a program in MiB, 0 where it is not known."""
-  analysis = program.memory_analysis()
-  return 0.0 if analysis is None else analysis.temp_size_in_bytes / _MIB
 
 
 def _ratio(line, first, name):

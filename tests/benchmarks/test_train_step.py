@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 
-from benchmarks import train_step
+from benchmarks import train_step, turns
 from dctransformer import chunks
 
 
@@ -35,7 +35,7 @@ def test_lists_grow_with_the_area_and_the_chunk_does_not():
 
 def test_compilations_are_counted_only_inside():
   program = jax.jit(lambda x: x * 3)
-  with train_step.count_compilations() as count:
+  with turns.count_compilations() as count:
     program(np.ones(3))
     program(np.ones(3))
     assert count[0] == 1

@@ -5,11 +5,26 @@ import pytest
 
 from tests import shared
 
-SCRIPT = shared.ROOT / "launch" / "slurm.sh"
 
-
-@pytest.mark.parametrize("code, requeued", [(0, False), (75, True), (1, False)])
-def test_only_a_saved_run_is_queued_again(tmp_path, code, requeued):
+@pytest.mark.parametrize(
+  ("script", "given", "called", "code", "requeued"),
+  [
+    ("slurm.sh", "--config=x.py", "--config.platform=gpu --config=x.py", *end)
+    for end in [(0, False), (75, True), (1, False)]
+  ]
+  + [
+    (
+      "slurm_evaluate.sh",
+      "--metrics=fid",
+      "--watch --platform=gpu --metrics=fid",
+      *end,
+    )
+    for end in [(0, False), (143, True), (1, False)]
+  ],
+)
+def test_only_a_job_that_can_go_on_is_queued_again(
+  tmp_path, script, given, called, code, requeued
+):
   for name, body in {
     "srun": f'echo "srun $*" >> {tmp_path}/calls; exit {code}',
     "scontrol": f'echo "scontrol $*" >> {tmp_path}/calls',
@@ -17,7 +32,7 @@ def test_only_a_saved_run_is_queued_again(tmp_path, code, requeued):
     (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
     (tmp_path / name).chmod(0o755)
   done = subprocess.run(
-    [SCRIPT, "--config=configs/x.py", "--workdir=/shared/a b"],
+    [shared.ROOT / "launch" / script, given, "--workdir=/shared/a b"],
     env={
       **os.environ,
       "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
@@ -27,5 +42,5 @@ def test_only_a_saved_run_is_queued_again(tmp_path, code, requeued):
   )
   assert done.returncode == code
   calls = (tmp_path / "calls").read_text().splitlines()
-  assert "--config.platform=gpu --config=configs/x.py" in calls[0]
+  assert f"{called} --workdir=/shared/a b" in calls[0]
   assert ("scontrol requeue 17" in calls) == requeued
