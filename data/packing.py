@@ -24,11 +24,15 @@ class Packing:
   An example has `data` (string) and `shape` (int32 [3]) of the image, `label`,
   `example_id` (the dataset index), `wanted` (the index that was asked for;
   another one where a stand-in took its place), `seed` (int32 [2]), and for
-  each field its bytes and shape.
+  each field its bytes and shape. Without pictures, `data` is empty.
+
+  Attributes:
+    pictures: whether there are any.
   """
 
   def __init__(self, reader: records.Reader):
     self._reader = reader
+    self.pictures = source_lib.has_pictures(reader.source)
     self._fields = tuple(reader.source.fields)
     names = ["data", *self._fields]
     self._specs = {name: (tf.string, []) for name in names}
@@ -49,7 +53,7 @@ class Packing:
     def call(chunk):
       indices, seeds = schedule(int(chunk))
       found = self._reader.read(indices)
-      for i, record in enumerate(found):
+      for i, record in enumerate(found if self.pictures else ()):
         if not _is_fast(record["image"]):
           found[i] = self._reader.decode(record)
       return [*self._columns(found, indices), seeds]
@@ -69,11 +73,11 @@ class Packing:
     return {**fresh, "image": raw_image(fresh)}
 
   def record(self, example: Example) -> dict[str, tf.Tensor]:
-    """What a model's encode gets of an example that has its `image`.
+    """What a model's encode gets of an example, which has its `image` if any.
 
     Fields that it makes no use of are never decoded: TensorFlow prunes them.
     """
-    names = ("image", "label", "example_id")
+    names = ["image"] * self.pictures + ["label", "example_id"]
     record = {name: example[name] for name in names}
     return record | {name: _field(name, example) for name in self._fields}
 
@@ -82,7 +86,8 @@ class Packing:
     dtypes |= {name: source_lib.FIELDS[name][0] for name in self._fields}
     columns, shapes = [], []
     for name, dtype in dtypes.items():
-      values = [record["image" if name == "data" else name] for record in found]
+      key = "image" if name == "data" else name
+      values = [record.get(key, b"") for record in found]
       packed = [_packed(value, dtype) for value in values]
       columns.append(np.array([data for data, _ in packed], object))
       shapes.append(np.array([shape for _, shape in packed], np.int32))
@@ -126,7 +131,7 @@ def _field(name, example):
   data, shape = example[name], example[_shape(name)]
   if name == "boxes":
     return tf.reshape(tf.io.decode_raw(data, dtype), [-1, 4])
-  if name == "box_labels":
+  if name in ("box_labels", "crop"):
     return tf.io.decode_raw(data, dtype)
   raw = lambda: tf.reshape(tf.io.decode_raw(data, dtype), shape)
   png = lambda: tf.io.decode_png(data, 1, dtype)

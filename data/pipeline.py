@@ -168,7 +168,9 @@ def _examples(packed, schedule, chunks):
 
 
 def _decoded(packed, example, careful):
-  """Add the image; with care, a stand-in's where there is none."""
+  """Add the image, if any; with care, a stand-in's where it is broken."""
+  if not packed.pictures:
+    return example
   image = packing.decode(example, careful)
   if not careful:
     return {**example, "image": image}

@@ -52,8 +52,11 @@ class Reader:
   def decode(self, record: dict[str, Any]) -> dict[str, Any]:
     """Return the record with `image` as uint8 [h, w, 3], or its stand-in.
 
-    Raises DataError where no stand-in is found.
+    A record of codes is returned as it is. Raises DataError where no stand-in
+    is found.
     """
+    if not source_lib.has_pictures(self.source):
+      return record
     try:
       return {**record, "image": decoding.to_rgb(record["image"])}
     except decoding.Unreadable as error:

@@ -7,10 +7,12 @@ import numpy as np
 
 # What a record may hold beside image, label and name; PNG bytes or an array.
 FIELDS: Mapping[str, tuple[type, str]] = {
+  "codes": (np.uint16, "[h, w], of a tokenizer; it is there, no image is"),
   "segmentation": (np.uint8, "[h, w], class of each pixel"),
   "depth": (np.uint16, "[h, w], distance, unit as the dataset says"),
   "boxes": (np.float32, "[m, 4], top, left, bottom, right in 0..1"),
   "box_labels": (np.int32, "[m], class of each box"),
+  "crop": (np.float32, "[4], the part of the picture that is kept, as boxes"),
 }
 
 
@@ -42,7 +44,13 @@ class Source(Protocol):
 
     A record has `image` (encoded bytes, or uint8 [h, w] or [h, w, c]), `label`
     (int, 0 where there is none), `name` (str, for messages) and the source's
-    `fields`. What cannot be read comes back as an empty `image`, never as an
-    exception: whoever decodes it decides what takes its place.
+    `fields`; with the field `codes` there is no `image`. What cannot be read
+    comes back as an empty `image`, never as an exception: whoever decodes it
+    decides what takes its place.
     """
     ...
+
+
+def has_pictures(source: Source) -> bool:
+  """Says whether records have an `image`: all but those of codes."""
+  return "codes" not in source.fields

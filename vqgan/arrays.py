@@ -5,7 +5,8 @@ The factories serve `data.arrays`. Resized pixels agree with those of `encode`
 to a level or two; the random numbers are another stream.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ Row = dict[str, np.ndarray]
 Encode = Callable[[dict[str, Any], np.ndarray], Row]
 
 
-def make_train_encode(frame: frame_lib.Frame) -> Encode:
+def make_train_encode(
+  frame: frame_lib.Frame, fields: Sequence[str] = ()
+) -> Encode:
   """Build the training function; see `encode.make_train_encode`."""
 
   def encode(record, seed):
@@ -26,22 +29,45 @@ def make_train_encode(frame: frame_lib.Frame) -> Encode:
     )
     x = _resized(frame, _read(frame, record))
     spare = [have - want for have, want in zip(x.shape, frame.size)]
-    place = (int(u * (s + 1)) for u, s in zip(generator.random(2), spare))
-    x = _cut(frame, x, *place)
-    if frame.flip and generator.random() < 0.5:
-      x = x[:, ::-1]
-    return _row(frame, record, x)
+    top, left = (int(u * (s + 1)) for u, s in zip(generator.random(2), spare))
+    mirror = frame.flip and generator.random() < 0.5
+    place = _Place(x.shape[:2], top, left, bool(mirror))
+    return _row(frame, record, x, place, fields)
 
   return encode
 
 
-def make_eval_encode(frame: frame_lib.Frame) -> Encode:
+def make_eval_encode(
+  frame: frame_lib.Frame, fields: Sequence[str] = ()
+) -> Encode:
   """Build the evaluation function; see `encode.make_eval_encode`."""
 
   def encode(record, seed):
     del seed
     x = _resized(frame, _read(frame, record))
-    return _row(frame, record, _centre(frame, x))
+    return _row(frame, record, x, _middle(frame, x), fields)
+
+  return encode
+
+
+def make_codes_encode(
+  grid: tuple[int, int], fields: Sequence[str] = ()
+) -> Encode:
+  """Build the function of records of codes; see `encode.make_codes_encode`."""
+
+  def encode(record, seed):
+    del seed
+    frame_lib.check_fields(fields, record, pictures=False)
+    if record["codes"].shape != grid:
+      raise ValueError(f"codes {record['codes'].shape} must be {grid}")
+    row = {"codes": record["codes"][None], **_identity(record)}
+    for name in fields:
+      if name == "boxes":
+        row |= _padded(record["boxes"], record["box_labels"])
+        row["crop"] = record["crop"][None]
+      else:
+        row[name] = record[name][None]
+    return row
 
   return encode
 
@@ -56,10 +82,21 @@ def make_picture_encode(frame: frame_lib.Frame) -> Encode:
 
   def encode(record, seed):
     del seed
-    image = _centre(colour, _resized(colour, record["image"]))
+    image = _resized(colour, record["image"])
+    image = _cut(colour, image, _middle(colour, image))
     return {"image": image[None], "size": np.int32([frame.size])}
 
   return encode
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+  """A crop: `size` of what it is cut from, its corner, whether mirrored."""
+
+  size: tuple[int, int]
+  top: int
+  left: int
+  mirror: bool
 
 
 def _read(frame, record):
@@ -90,20 +127,72 @@ def _resized(frame, x):
   return x[..., None] if grey else x
 
 
-def _centre(frame, x):
-  spare = [have - want for have, want in zip(x.shape, frame.size)]
-  return _cut(frame, x, spare[0] // 2, spare[1] // 2)
+def _middle(frame, x):
+  top, left = ((have - want) // 2 for have, want in zip(x.shape, frame.size))
+  return _Place(x.shape[:2], top, left, False)
 
 
-def _cut(frame, x, top, left):
-  return x[top : top + frame.size[0], left : left + frame.size[1]]
+def _cut(frame, x, place):
+  h, w = frame.size
+  x = x[place.top : place.top + h, place.left : place.left + w]
+  return x[:, ::-1] if place.mirror else x
 
 
-def _row(frame, record, x):
+def _row(frame, record, x, place, fields):
+  frame_lib.check_fields(fields, record)
+  x = _cut(frame, x, place)
   if frame.target == "depth":
-    x = np.rint(x).astype(np.uint16)[..., None]
+    x = _whole(x)[..., None]
+  row = {frame.input: np.ascontiguousarray(x)[None], **_identity(record)}
+  for name in fields:
+    if name == "boxes":
+      row |= _boxes(frame, record, place)
+    elif name not in row:
+      about = frame.about(name)
+      x = _cut(about, _resized(about, _read(about, record)), place)
+      x = _whole(x) if name == "depth" else x
+      row[name] = np.ascontiguousarray(x)[None]
+  return row
+
+
+def _identity(record):
   return {
-    frame.input: np.ascontiguousarray(x)[None],
     "label": np.asarray(record["label"], np.int32).reshape(1),
     "example_id": np.asarray(record["example_id"], np.int32).reshape(1),
   }
+
+
+def _whole(depth):
+  return np.rint(depth).astype(np.uint16)
+
+
+def _boxes(frame, record, place):
+  """Return boxes within the crop, largest first, and the crop itself."""
+  size = np.tile(np.float32(place.size), 2)
+  start = np.tile(np.float32([place.top, place.left]), 2)
+  cut = np.tile(np.float32(frame.size), 2)
+  boxes = (np.asarray(record["boxes"], np.float32) * size - start) / cut
+  boxes = np.clip(boxes, 0.0, 1.0)
+  crop = (start + np.float32([0, 0, *frame.size])) / size
+  if place.mirror:
+    boxes, crop = mirrored_boxes(boxes), mirrored_boxes(crop)
+  area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+  order = np.argsort(-area, kind="stable")
+  order = order[area[order] > 0]
+  labels = np.asarray(record["box_labels"], np.int32)
+  return {**_padded(boxes[order], labels[order]), "crop": crop[None]}
+
+
+def mirrored_boxes(boxes: np.ndarray) -> np.ndarray:
+  """Return boxes [..., 4] (top, left, bottom, right) of the mirror image."""
+  top, left, bottom, right = np.moveaxis(boxes, -1, 0)
+  return np.stack([top, 1 - right, bottom, 1 - left], -1)
+
+
+def _padded(boxes, labels):
+  """Return MAX_BOXES boxes and labels; -1 labels one that is none."""
+  count = min(len(boxes), frame_lib.MAX_BOXES)
+  full = np.zeros((1, frame_lib.MAX_BOXES, 4), np.float32)
+  kinds = np.full((1, frame_lib.MAX_BOXES), -1, np.int32)
+  full[0, :count], kinds[0, :count] = boxes[:count], labels[:count]
+  return {"boxes": full, "box_labels": kinds}

@@ -6,7 +6,8 @@ for depth, or segmentation uint8 [1, h, w] (see `frame.Frame`); label and
 example_id int32 [1].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -17,29 +18,81 @@ Record = dict[str, tf.Tensor]
 Encode = Callable[[Record, tf.Tensor], Record]
 
 
-def make_train_encode(frame: frame_lib.Frame) -> Encode:
-  """Build the training function: a random crop, mirrored at random."""
+def make_train_encode(
+  frame: frame_lib.Frame, fields: Sequence[str] = ()
+) -> Encode:
+  """Build the training function: a random crop, mirrored at random.
+
+  Args:
+    frame: what to cut.
+    fields: of `frame.FIELDS`, to be cut alike into the row: `image` uint8
+      [1, h, w, 3], `segmentation` uint8 [1, h, w], `depth` uint16 [1, h, w],
+      or `boxes` float32 [1, m, 4] with `box_labels` int32 [1, m], -1 where
+      there is no box, and `crop` float32 [1, 4], in 0..1 of the picture.
+  """
 
   def encode(record, seed):
     seeds = tf.random.split(seed, 2)
     x = _resized(frame, _read(frame, record))
-    x = images.random_crop(x, seeds[0], *frame.size)
+    spare = tf.shape(x)[:2] - tf.constant(frame.size)
+    draw = tf.random.stateless_uniform([2], seeds[0])
+    corner = tf.floor(draw * tf.cast(spare + 1, tf.float32))
+    corner = tf.minimum(tf.cast(corner, tf.int32), spare)
+    mirror = tf.constant(False)
     if frame.flip:
-      x = images.random_flip(x, seeds[1])
-    return _row(frame, record, x)
+      mirror = tf.random.stateless_uniform([], seeds[1]) < 0.5
+    place = _Place(tf.shape(x)[:2], corner, mirror)
+    return _row(frame, record, x, place, fields)
 
   return encode
 
 
-def make_eval_encode(frame: frame_lib.Frame) -> Encode:
+def make_eval_encode(
+  frame: frame_lib.Frame, fields: Sequence[str] = ()
+) -> Encode:
   """Build the evaluation function: the middle of the image."""
 
   def encode(record, seed):
     del seed
     x = _resized(frame, _read(frame, record))
-    return _row(frame, record, images.center_crop(x, *frame.size))
+    size = tf.shape(x)[:2]
+    corner = (size - tf.constant(frame.size)) // 2
+    return _row(frame, record, x, _Place(size, corner, False), fields)
 
   return encode
+
+
+def make_codes_encode(
+  grid: tuple[int, int], fields: Sequence[str] = ()
+) -> Encode:
+  """Build the function of records of codes: codes uint16 [1, h, w].
+
+  Fields come as they lie on the disk, and as above. Training and evaluation
+  are alike: mirror images are records of their own.
+  """
+
+  def encode(record, seed):
+    del seed
+    frame_lib.check_fields(fields, record, pictures=False)
+    codes = tf.ensure_shape(record["codes"], grid)
+    row = {"codes": codes[None], **_identity(record)}
+    for name in fields:
+      if name == "boxes":
+        row |= _padded(record["boxes"], record["box_labels"])
+        row["crop"] = tf.ensure_shape(record["crop"], [4])[None]
+      else:
+        row[name] = record[name][None]
+    return row
+
+  return encode
+
+
+class _Place(NamedTuple):
+  """A crop: `size` of what it is cut from, its corner, whether mirrored."""
+
+  size: tf.Tensor
+  corner: tf.Tensor
+  mirror: tf.Tensor | bool
 
 
 def _read(frame, record):
@@ -71,15 +124,67 @@ def _resized(frame, x):
   return x if frame.target == "segmentation" else tf.round(x)
 
 
-def _row(frame, record, x):
+def _row(frame, record, x, place, fields):
+  frame_lib.check_fields(fields, record)
+  row = {frame.input: _cut(frame, x, place)[None], **_identity(record)}
+  for name in fields:
+    if name == "boxes":
+      row |= _boxes(frame, record, place)
+    elif name not in row:
+      about = frame.about(name)
+      x = _cut(about, _resized(about, _read(about, record)), place)
+      row[name] = x[None] if name != "depth" else x[None, ..., 0]
+  return row
+
+
+def _cut(frame, x, place):
+  top, left = place.corner[0], place.corner[1]
+  x = x[top : top + frame.size[0], left : left + frame.size[1]]
+  if place.mirror is not False:
+    uncut = x
+    x = tf.cond(place.mirror, lambda: uncut[:, ::-1], lambda: uncut)
   if frame.target == "depth":
     x = tf.cast(x, tf.uint16)
   channels = 1 if frame.target != "image" else frame.channels
   x = tf.ensure_shape(x, [*frame.size, channels])
-  if frame.target == "segmentation":
-    x = x[..., 0]
+  return x[..., 0] if frame.target == "segmentation" else x
+
+
+def _identity(record):
   return {
-    frame.input: x[None],
     "label": tf.reshape(record["label"], [1]),
     "example_id": tf.reshape(record["example_id"], [1]),
+  }
+
+
+def _boxes(frame, record, place):
+  """Return boxes within the crop, largest first, and the crop itself."""
+  twice = lambda pair: tf.tile(tf.cast(pair, tf.float32), [2])
+  size, start = twice(place.size), twice(place.corner)
+  boxes = (record["boxes"] * size - start) / twice(frame.size)
+  boxes = tf.clip_by_value(boxes, 0.0, 1.0)
+  crop = (start + tf.constant([0.0, 0.0, *frame.size])) / size
+  if place.mirror is not False:
+    mirror = lambda x: tf.stack(
+      [x[..., 0], 1 - x[..., 3], x[..., 2], 1 - x[..., 1]], -1
+    )
+    boxes = tf.where(place.mirror, mirror(boxes), boxes)
+    crop = tf.where(place.mirror, mirror(crop), crop)
+  area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+  order = tf.argsort(-area, stable=True)
+  order = order[: tf.reduce_sum(tf.cast(area > 0, tf.int32))]
+  labels = tf.gather(record["box_labels"], order)
+  return {**_padded(tf.gather(boxes, order), labels), "crop": crop[None]}
+
+
+def _padded(boxes, labels):
+  """Return MAX_BOXES boxes and labels; -1 labels one that is none."""
+  most = frame_lib.MAX_BOXES
+  boxes, labels = boxes[:most], labels[:most]
+  spare = most - tf.shape(labels)[0]
+  boxes = tf.pad(boxes, [[0, spare], [0, 0]])
+  labels = tf.pad(labels, [[0, spare]], constant_values=-1)
+  return {
+    "boxes": tf.ensure_shape(boxes, [most, 4])[None],
+    "box_labels": tf.ensure_shape(labels, [most])[None],
   }

@@ -6,6 +6,10 @@ Plain arithmetic, for both host pipelines (`encode`, `arrays`).
 import dataclasses
 
 TARGETS = ("image", "segmentation", "depth")
+# What can come along, cut as the picture is; "boxes" bring "box_labels" and
+# "crop" with them.
+FIELDS = ("image", "segmentation", "depth", "boxes")
+MAX_BOXES = 64  # of a row; the largest are kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,10 @@ class Frame:
     if self.channels not in (1, 3):
       raise ValueError(f"channels {self.channels} must be 1 or 3")
 
+  def about(self, field):
+    """Return the frame of a field of FIELDS with pixels; labels unshifted."""
+    return dataclasses.replace(self, target=field, channels=3, label_shift=0)
+
   @property
   def input(self):
     """The name of the row that the model reads."""
@@ -58,3 +66,13 @@ class Frame:
       max(int(side * scale + 0.5), least)
       for side, least in zip((h, w), self.size)
     )
+
+
+def check_fields(fields, record, pictures=True):
+  """Raise ValueError unless a record has the fields that are to come along."""
+  for name in fields:
+    if name not in FIELDS:
+      raise ValueError(f"field {name!r}: choose from {', '.join(FIELDS)}")
+    if name not in record:
+      kind = "dataset" if pictures else "dataset of codes"
+      raise ValueError(f"this {kind} has no {name}: the task cannot use it")

@@ -1,13 +1,14 @@
 """A frozen first stage: images to codes and back. What priors see of VQGAN.
 
-Shapes: b batch, h w rows and columns of the code grid, c channels, v codes.
+Shapes: b batch, h w rows and columns of the code grid, H W of the image, c
+channels, v codes. Those without a network are in `vqgan.pixel_codes`.
 """
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import flax
 import jax
@@ -18,12 +19,80 @@ from vqgan import autoencoder, quantizer
 from vqgan import task as task_lib
 
 
-@dataclasses.dataclass(frozen=True)
-class Tokenizer:
+class Tokenizer(Protocol):
   """Encodes and decodes by parameters that are passed in (`State.frozen`).
 
+  All but `fingerprint` is pure and may be jitted.
+  """
+
+  @property
+  def num_codes(self) -> int:
+    """v."""
+    ...
+
+  @property
+  def factor(self) -> int:
+    """Pixels per code along one axis."""
+    ...
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """h and w."""
+    ...
+
+  @property
+  def width(self) -> int:
+    """c of `embed`."""
+    ...
+
+  @property
+  def input(self) -> str:
+    """The name of the batch's array that is encoded."""
+    ...
+
+  def spec(self, batch_size: int) -> jax.ShapeDtypeStruct:
+    """Describe that array."""
+    ...
+
+  def encode(self, params: Any, rows: jax.Array) -> jax.Array:
+    """Return the codes int32 [b, h, w] of rows [b, H, W, c]."""
+    ...
+
+  def decode(self, params: Any, codes: jax.Array) -> jax.Array:
+    """Return the pictures uint8 [b, H, W, 3] of codes [b, h, w]."""
+    ...
+
+  def embed(self, params: Any, codes: jax.Array) -> jax.Array:
+    """Return the latents float32 [b, h, w, c] of codes [b, h, w]."""
+    ...
+
+  def fingerprint(self, params: Any) -> str:
+    """Return 16 hexadecimal digits; where they agree, the codes do."""
+    ...
+
+
+def read(
+  tokenizer: Tokenizer, params: Any, batch: Mapping[str, jax.Array]
+) -> jax.Array:
+  """Return the codes int32 [b, h, w] of a batch: its own, or those of its rows.
+
+  Args:
+    tokenizer: of the second stage.
+    params: its parameters.
+    batch: with `codes` (any integers) or with `tokenizer.input`.
+  """
+  if "codes" in batch:
+    return batch["codes"].astype(jnp.int32)
+  codes = tokenizer.encode(params, batch[tokenizer.input])
+  return jax.lax.stop_gradient(codes)
+
+
+@dataclasses.dataclass(frozen=True)
+class VQGAN:
+  """A trained first stage as a `Tokenizer`.
+
   Attributes:
-    task: the first stage's settings.
+    task: its settings; `size` is that of the images to encode.
   """
 
   task: task_lib.VQGANTask
@@ -40,8 +109,22 @@ class Tokenizer:
 
   @property
   def grid(self) -> tuple[int, int]:
-    """h and w of the images that the first stage was trained on."""
+    """h and w."""
     return tuple(side // self.factor for side in self.task.size)
+
+  @property
+  def width(self) -> int:
+    """c of `embed`."""
+    return self.task.model.quantizer.width
+
+  @property
+  def input(self) -> str:
+    """The name of the batch's array that is encoded."""
+    return self.task.input
+
+  def spec(self, batch_size: int) -> jax.ShapeDtypeStruct:
+    """Describe that array."""
+    return self.task.batch_spec(batch_size)[self.input]
 
   def encode(self, params: Any, rows: jax.Array) -> jax.Array:
     """Return the codes int32 [b, h, w] of rows as `vqgan.encode` gives them.
@@ -83,18 +166,24 @@ class Tokenizer:
     }
     for name in ("dropout", "remat"):  # they change no code
       del settings["shape"][name]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    flat = flax.traverse_util.flatten_dict(params, sep="/")
-    for name in sorted(flat):
-      array = np.ascontiguousarray(jax.device_get(flat[name]))
-      digest.update(f"{name} {array.dtype} {array.shape}".encode())
-      digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint(settings, params)
+
+
+def fingerprint(settings: Mapping[str, Any], params: Any) -> str:
+  """Return 16 hexadecimal digits of plain settings and of every parameter."""
+  text = json.dumps(settings, sort_keys=True)
+  digest = hashlib.sha256(text.encode())
+  flat = flax.traverse_util.flatten_dict(params, sep="/")
+  for name in sorted(flat):
+    array = np.ascontiguousarray(jax.device_get(flat[name]))
+    digest.update(f"{name} {array.dtype} {array.shape}".encode())
+    digest.update(array.tobytes())
+  return digest.hexdigest()[:16]
 
 
 def keep_codes(
-  tokenizer: Tokenizer, params: Mapping[str, Any], used: np.ndarray
-) -> tuple[Tokenizer, dict[str, Any]]:
+  tokenizer: VQGAN, params: Mapping[str, Any], used: np.ndarray
+) -> tuple[VQGAN, dict[str, Any]]:
   """Return the tokenizer with only the codes in use, and its parameters.
 
   A vocabulary of 16,384 of which 973 occur is then one of 973. Code i of the
@@ -126,4 +215,4 @@ def keep_codes(
   module = module.clone(num_codes=len(used))
   model = autoencoder.Autoencoder(model.shape, module, model.dtype)
   task = dataclasses.replace(tokenizer.task, model=model)
-  return Tokenizer(task), {**params, "quantizer": codes}
+  return VQGAN(task), {**params, "quantizer": codes}

@@ -86,6 +86,58 @@ def test_training_crops_and_mirrors_at_random():
   assert 0 < mirrored < 12
 
 
+def test_fields_are_cut_as_the_picture_is():
+  # A picture, labels and depth that all say where a pixel came from.
+  y, x = np.mgrid[:40, :60].astype(np.uint8)
+  record = {
+    **_record(40, 60),
+    "image": np.stack([y, x, x], -1),
+    "segmentation": x,
+    "depth": (x * np.uint16(100)),
+    "boxes": np.float32(
+      [[0, 0, 0.1, 0.02], [0.25, 0.25, 0.75, 0.75], [0, 0, 0, 0.5]]
+    ),
+    "box_labels": np.int32([4, 5, 6]),
+  }
+  made = frame.Frame((24, 24), zoom=0, flip=True)
+  fields = ("segmentation", "depth", "boxes")
+  tensors = {key: tf.constant(value) for key, value in record.items()}
+  array_fn = arrays.make_train_encode(made, fields)
+  tensor_fn = tf.function(encode.make_train_encode(made, fields))
+  mirrored = set()
+  for i in range(8):
+    seed = np.array([i, 7], np.int32)
+    tensor_row = tensor_fn(tensors, seed)
+    rows = [array_fn(record, seed)]
+    rows.append({name: leaf.numpy() for name, leaf in tensor_row.items()})
+    for row in rows:
+      image = row["image"][0]
+      np.testing.assert_array_equal(row["segmentation"][0], image[..., 1])
+      depth = row["depth"][0].astype(float) / 65535 * 59
+      np.testing.assert_allclose(depth, image[..., 1], atol=0.01)
+      left, right = sorted((int(image[0, 0, 1]), int(image[0, -1, 1])))
+      flipped = bool(image[0, 0, 1] > image[0, -1, 1])
+      mirrored.add(flipped)
+      top, bottom = int(image[0, 0, 0]), int(image[-1, 0, 0])
+      crop = np.array(
+        [top / 40, left / 60, (bottom + 1) / 40, (right + 1) / 60]
+      )
+      if flipped:
+        crop[[1, 3]] = 1 - crop[[3, 1]]
+      np.testing.assert_allclose(row["crop"][0], crop, atol=1e-6)
+      # The middle box: its pixels are those of rows 10 to 30, columns 15 to 45.
+      assert row["box_labels"][0, 0] == 5
+      inside = (image[..., 0] >= 10) & (image[..., 0] < 30)
+      inside &= (image[..., 1] >= 15) & (image[..., 1] < 45)
+      where = np.argwhere(inside)
+      box = [*where.min(0), *(where.max(0) + 1)]
+      np.testing.assert_allclose(row["boxes"][0, 0] * 24, box, atol=1e-4)
+      count = (row["box_labels"] >= 0).sum()
+      assert count == 1 + (top < 4 and left < 1.2)
+      assert row["boxes"].shape == (1, frame.MAX_BOXES, 4)
+  assert mirrored == {False, True}
+
+
 def test_labels_shift_so_that_unlabelled_is_class_zero():
   record = _record(16, 16)
   record["segmentation"][:] = 255

@@ -16,7 +16,7 @@ def made():
   """A tokenizer, its parameters and rows to encode."""
   task = tiny.make_task(critic=None)
   params = tiny.make_state(task).params["generator"]
-  return tokenizer.Tokenizer(task), params, tiny.make_batch(task)["image"]
+  return tokenizer.VQGAN(task), params, tiny.make_batch(task)["image"]
 
 
 def test_codes_decode_to_the_reconstruction(made):
@@ -51,10 +51,10 @@ def test_fingerprint_tells_parameters_and_settings_apart(made):
   unit = tiny.make_task(
     critic=None, quantizer=quantizer.Nearest(16, 3, unit=True)
   )
-  assert tokenizer.Tokenizer(unit).fingerprint(params) != print_
+  assert tokenizer.VQGAN(unit).fingerprint(params) != print_
   shape = dataclasses.replace(tiny.SHAPE, remat=True)
   same = tiny.make_task(critic=None, shape=shape, dtype="bfloat16")
-  assert tokenizer.Tokenizer(same).fingerprint(params) == print_
+  assert tokenizer.VQGAN(same).fingerprint(params) == print_
 
 
 def test_used_codes_are_renumbered_and_others_replaced(made):
@@ -79,7 +79,7 @@ def test_a_gumbel_vocabulary_shrinks_with_its_logits(made):
   logits = {"kernel": jnp.arange(48.0).reshape(3, 16), "bias": jnp.arange(16.0)}
   codes = {"codebook": jnp.arange(48.0).reshape(16, 3), "logits": logits}
   small, fewer = tokenizer.keep_codes(
-    tokenizer.Tokenizer(task), {**params, "quantizer": codes}, np.array([2, 9])
+    tokenizer.VQGAN(task), {**params, "quantizer": codes}, np.array([2, 9])
   )
   assert small.num_codes == 2
   assert fewer["quantizer"]["logits"]["bias"].tolist() == [2, 9]
@@ -87,4 +87,4 @@ def test_a_gumbel_vocabulary_shrinks_with_its_logits(made):
   assert fewer["quantizer"]["codebook"].shape == (2, 3)
   finite = tiny.make_task(critic=None, quantizer=quantizer.Finite((4, 4)))
   with pytest.raises(ValueError, match="no codebook"):
-    tokenizer.keep_codes(tokenizer.Tokenizer(finite), {}, np.array([0]))
+    tokenizer.keep_codes(tokenizer.VQGAN(finite), {}, np.array([0]))
