@@ -1,0 +1,147 @@
+"""Scene layouts as tokens: boxes or centre points of objects.
+
+An object is a triple (object, top left, bottom right) or a pair (object,
+centre); a place is one token, row times sections plus column. The layouts of
+COCO and Open Images (Esser et al. 2021, sec. 4.2).
+
+Shapes: b batch, m objects, l tokens.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MAX_OBJECTS = 30
+MIN_AREA = 1e-5
+# Bits of an object's flags, in the order of their factors.
+FLAGS = ("group", "occluded", "depiction", "inside")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How objects become tokens in 0..num_tokens - 1.
+
+  Attributes:
+    num_tokens: size of the vocabulary; its last token means none.
+    num_classes: categories.
+    points: centres instead of boxes.
+    flags: whether the flags are told: a category then has 16 tokens.
+    crop: whether the picture's crop is told as one more box at the end; the
+      objects' places are then those in the whole picture, else in the crop.
+    most: objects that have room.
+  """
+
+  num_tokens: int
+  num_classes: int
+  points: bool = False
+  flags: bool = False
+  crop: bool = True
+  most: int = MAX_OBJECTS
+
+  def __post_init__(self):
+    needed = self.num_classes * (2 ** len(FLAGS) if self.flags else 1) + 1
+    if needed > self.num_tokens:
+      raise ValueError(
+        f"{self.num_tokens} tokens cannot name {self.num_classes} classes"
+        f"{' with flags' if self.flags else ''}: raise condition.vocabulary "
+        f"to at least {needed}"
+      )
+
+  @property
+  def sections(self) -> int:
+    """Rows, and columns, that places are told in."""
+    return math.isqrt(self.num_tokens)
+
+  @property
+  def none(self) -> int:
+    """The token of an object that is not there."""
+    return self.num_tokens - 1
+
+  @property
+  def each(self) -> int:
+    """Tokens of an object."""
+    return 2 if self.points else 3
+
+  @property
+  def length(self) -> int:
+    """The tokens of a picture, l."""
+    return self.most * self.each + 2 * self.crop
+
+
+def tokens(
+  layout: Layout,
+  boxes: jax.Array,
+  classes: jax.Array,
+  crop: jax.Array,
+  flags: jax.Array | None = None,
+  key: jax.Array | None = None,
+) -> jax.Array:
+  """Return the tokens int32 [b, l] of the objects of pictures.
+
+  Args:
+    layout: how.
+    boxes: float [b, m, 4], top, left, bottom, right in 0..1 of the crop.
+    classes: int [b, m]; -1 where there is no object.
+    crop: float [b, 4], the part of the whole picture that is seen.
+    flags: int [b, m], bits in the order of FLAGS; None has none.
+    key: shuffles the objects, which also decides which ones have room; None
+      keeps their order.
+  """
+  boxes = jnp.clip(boxes.astype(jnp.float32), 0.0, 1.0)
+  crop = crop.astype(jnp.float32)
+  share = crop[:, 2:] - crop[:, :2]  # [b, 2]
+  area = (boxes[..., 2:] - boxes[..., :2]).prod(-1) * share.prod(-1)[:, None]
+  seen = (classes >= 0) & (area > MIN_AREA)  # [b, m]
+  if layout.crop:
+    start, size = (jnp.tile(x, 2)[:, None] for x in (crop[:, :2], share))
+    boxes = start + boxes * size
+  if layout.flags and flags is not None:
+    classes = classes + layout.num_classes * flags
+  if layout.points:
+    middle = (boxes[..., :2] + boxes[..., 2:]) / 2
+    places = [_place(layout, middle)]
+  else:
+    places = [_place(layout, boxes[..., :2]), _place(layout, boxes[..., 2:])]
+  rows = jnp.stack([classes.astype(jnp.int32), *places], -1)  # [b, m, each]
+  rows = jnp.where(seen[..., None], rows, layout.none)
+  rank = jnp.zeros(seen.shape)
+  if key is not None:
+    rank = jax.random.uniform(key, seen.shape)
+  rank = jnp.argsort(jnp.where(seen, rank, 2.0), axis=1)  # stable
+  rows = jnp.take_along_axis(rows, rank[..., None], axis=1)[:, : layout.most]
+  missing = layout.most - rows.shape[1]
+  rows = jnp.pad(
+    rows, ((0, 0), (0, missing), (0, 0)), constant_values=layout.none
+  )
+  out = rows.reshape(len(rows), -1)
+  if layout.crop:
+    corners = [_place(layout, crop[:, :2]), _place(layout, crop[:, 2:])]
+    out = jnp.concatenate([out, jnp.stack(corners, -1)], axis=1)
+  return out  # [b, l]
+
+
+def boxes_of(layout: Layout, found: np.ndarray) -> tuple[np.ndarray, ...]:
+  """Return (boxes float [m, 4], classes int [m]) of one picture's tokens [l].
+
+  To the nearest section; a centre point comes back as a box without a size.
+  """
+  rows = np.asarray(found)[: layout.most * layout.each]
+  rows = rows.reshape(-1, layout.each).astype(np.int64)
+  rows = rows[rows[:, 0] != layout.none]
+  steps = layout.sections - 1
+  corners = [
+    np.stack([place // layout.sections, place % layout.sections], 1) / steps
+    for place in rows[:, 1:].T
+  ]
+  boxes = np.concatenate([corners[0], corners[-1]], axis=1)
+  return boxes, rows[:, 0] % layout.num_classes
+
+
+def _place(layout, yx):
+  """Return the token of places [..., 2] in 0..1: row and column."""
+  steps = layout.sections - 1
+  cells = jnp.round(jnp.clip(yx, 0.0, 1.0) * steps).astype(jnp.int32)
+  return cells[..., 0] * layout.sections + cells[..., 1]
