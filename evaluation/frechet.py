@@ -2,10 +2,12 @@
 
 d^2 = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2).
 
-With S1 = F F^T, the eigenvalues of S1 S2 are those of the symmetric F^T S2 F,
-so that a symmetric eigenproblem replaces the general matrix root: no eps is
-added to a diagonal and nothing is ever complex. F is the Cholesky factor, or
-comes from a second eigenproblem where S1 is singular. Letter: `d` features.
+With S1 = F F^T and S2 = G G^T, the eigenvalues of S1 S2 that are not zero are
+those of the symmetric M M^T, M = F^T G, so that a symmetric eigenproblem
+replaces the general matrix root: no eps is added to a diagonal and nothing is
+ever complex. F and G are Cholesky factors, with pivots where a covariance is
+singular: few examples then give few columns and a small problem. Letters: `d`
+features, `r` the rank of a covariance.
 """
 
 import warnings
@@ -76,16 +78,20 @@ def gaussians(
 
 def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:
   """Returns tr (a b)^(1/2) for positive semidefinite matrices."""
-  factor = _factor(a)
-  product = factor.T @ b @ factor
+  first, second = _factor(a), _factor(b)
+  if first.shape[1] > second.shape[1]:
+    first, second = second, first
+  if not first.shape[1]:
+    return 0.0
+  mixed = first.T @ second  # [r, r], the first rank not above the second
   spectrum = scipy.linalg.eigvalsh(
-    (product + product.T) / 2, check_finite=False, overwrite_a=True
+    mixed @ mixed.T, check_finite=False, overwrite_a=True
   )
   return float(np.sqrt(np.maximum(spectrum, 0)).sum())
 
 
 def _factor(a: np.ndarray) -> np.ndarray:
-  """Returns F with F F^T = a, [d, rank]."""
+  """Returns F with F F^T = a, [d, r]."""
   rounding = len(a) * np.finfo(np.float64).eps
   try:
     factor = scipy.linalg.cholesky(a, lower=True, check_finite=False)
@@ -96,10 +102,13 @@ def _factor(a: np.ndarray) -> np.ndarray:
     if pivots.min() > rounding * pivots.max():
       return factor
   # Singular, to rounding: directions that hold nothing else are left out, for
-  # each would add the root of its rounding.
-  values, vectors = scipy.linalg.eigh(a, driver="evd", check_finite=False)
-  kept = values > values[-1] * rounding
-  return vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
+  # each would add the root of its rounding. With P the pivots' permutation,
+  # P^T a P = L L^T, and columns of L from the rank on are unfinished.
+  tolerance = rounding * max(float(np.diag(a).max()), 0.0)
+  lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(a, tolerance, lower=1)
+  factor = np.zeros((len(a), rank))
+  factor[pivots - 1] = np.tril(lower[:, :rank])
+  return factor
 
 
 def _check(mean, covariance) -> tuple[np.ndarray, np.ndarray]:
