@@ -59,8 +59,8 @@ def restrict(logits, temperature=1.0, top_k=0, top_p=1.0):
     temperature: >= 0; 0 leaves the largest logit alone with all mass.
     top_k: keep the k largest (ties with the k-th too); 0, or k >= v, keeps
       all.
-    top_p: keep the fewest classes whose mass reaches p (Holtzman et al.
-      2020, sec. 3.1); 1 keeps all.
+    top_p: of what top_k keeps, keep the fewest classes whose mass reaches p
+      (Holtzman et al. 2020, sec. 3.1); 1 keeps all.
 
   Returns:
     Float32 logits [..., v].
@@ -74,7 +74,7 @@ def restrict(logits, temperature=1.0, top_k=0, top_p=1.0):
     ordered = jnp.sort(logits, axis=-1, descending=True)
     k = jnp.where(top_k > 0, jnp.minimum(top_k, size), size)
     kth = jnp.take(ordered, k - 1, axis=-1)[..., None]
-    mass = jax.nn.softmax(ordered, axis=-1)
+    mass = jax.nn.softmax(exclude(ordered, ordered >= kth), axis=-1)
     before = jnp.cumsum(mass, axis=-1) - mass  # mass of all larger classes
     inside = (before < top_p) | (top_p >= 1.0)
     last = jnp.sum(inside, axis=-1, keepdims=True) - 1

@@ -131,20 +131,34 @@ class Prior(nn.Module):
     x, _ = self._run(codes[:, :-1], condition, label, train)
     return self._logits(x[:, -codes.shape[1] :])  # [b, l, v]
 
-  def prefill(self, codes, condition=None, label=None):
+  def prefill(self, codes, condition=None, label=None, slot=None):
     """Read the prefix and the first codes at once.
 
     Args:
       codes: int32 [b, l], those known beforehand; l may be 0.
       condition: as in `__call__`.
       label: as in `__call__`.
+      slot: int scalar, the slot whose next code is asked for; by default the
+        last one. Slots after it hold what later steps overwrite.
 
     Returns:
       (logits [b, v] of the next code, cache of the p + l slots read, a list
       of (keys, values) [layers, b, p + l, n, k]).
     """
     x, cache = self._run(codes, condition, label, train=False)
-    return self._logits(x[:, -1]), cache
+    slot = x.shape[1] - 1 if slot is None else slot
+    x = jax.lax.dynamic_index_in_dim(x, slot, axis=1, keepdims=False)
+    return self._logits(x), cache
+
+  def grow(self, cache, slots):
+    """Pad a cache with empty slots, to `slots` of them."""
+
+    def pad(x):
+      widths = [(0, 0)] * x.ndim
+      widths[2] = (0, slots - x.shape[2])
+      return jnp.pad(x, widths)
+
+    return jax.tree.map(pad, cache)
 
   def step(self, code, slot, label, cache):
     """Read one more code.
@@ -153,7 +167,7 @@ class Prior(nn.Module):
       code: int32 [b].
       slot: int scalar, its slot of the sequence.
       label: int32 [b], or None.
-      cache: from `prefill`, padded to more slots than `slot`.
+      cache: from `prefill`, by `grow` made longer than `slot`.
 
     Returns:
       (logits [b, v] of the next code, cache).
