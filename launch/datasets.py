@@ -1,7 +1,8 @@
 """From a config's `data` section to sources and batches.
 
 `data.source` decides the pipeline too: `tfds`, `folder` and `pairs` decode and
-encode in TensorFlow, `arrays` does everything in NumPy and needs no TensorFlow.
+encode in TensorFlow, `arrays` does everything in NumPy and needs no TensorFlow,
+and `codes` takes TensorFlow where it is installed.
 """
 
 import importlib
@@ -13,12 +14,12 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from data import arrays, device
+from data import arrays, codes, device
 from data import source as source_lib
 from launch import errors, flags, setup, tasks
 from training import sharding
 
-SOURCES = ("tfds", "folder", "pairs", "arrays")
+SOURCES = ("tfds", "folder", "pairs", "arrays", "codes")
 
 
 def open_source(
@@ -38,6 +39,8 @@ def open_source(
     )
   if data.source == "arrays":
     return arrays.Arrays.from_npz(data.dir, split)
+  if data.source == "codes":
+    return codes.Codes(data.dir, split)
   if not setup.tensorflow_available():
     raise errors.CommandError(
       f"data.source={data.source} needs TensorFlow, which is not installed: "
@@ -61,6 +64,7 @@ def train_batches(
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields global training batches from a step on, without an end."""
   sharding.check_batch(mesh, config.train.batch_size)
+  _check(config, adapter, measured, source)
   host = _pipeline(config).train_batches(
     source,
     _encode(config, adapter, measured, "train"),
@@ -84,6 +88,7 @@ def eval_batches(
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields global batches of one pass; `limit` takes a fixed part of it."""
   sharding.check_batch(mesh, config.eval.batch_size)
+  _check(config, adapter, measured, source)
   host = _pipeline(config).eval_batches(
     source,
     _encode(config, adapter, measured, "eval"),
@@ -132,13 +137,25 @@ def image_batches(
   )
 
 
+def _check(config, adapter, measured, source) -> None:
+  """Lets an adapter refuse records that are not those of its run."""
+  if tasks.offers(adapter, "check"):
+    adapter.check(config, measured, source)
+
+
 def _pipeline(config) -> Any:
-  if config.data.source == "arrays":
+  if _in_numpy(config):
     return arrays
   return importlib.import_module("data.pipeline")
 
 
 def _encode(config, adapter, measured, use):
-  if config.data.source == "arrays":
+  if _in_numpy(config):
     return adapter.make_array_encode(config, measured, use)
   return adapter.make_encode(config, measured, use)
+
+
+def _in_numpy(config):
+  if config.data.source == "codes":
+    return not setup.tensorflow_available()
+  return config.data.source == "arrays"

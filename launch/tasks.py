@@ -13,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from data import source as source_lib
 from launch import errors, flags
 from training import sharding
 from training import state as state_lib
@@ -20,6 +21,7 @@ from training import task as task_lib
 
 ADAPTERS = {
   "dctransformer": "launch.adapters.dctransformer",
+  "prior": "launch.adapters.prior",
   "vqgan": "launch.adapters.vqgan",
 }
 
@@ -76,6 +78,24 @@ class Adapter(Protocol):
 
   def assumed(self, config: ml_collections.ConfigDict) -> Measured:
     """Returns what `measure` might, where there is no data: for dry runs."""
+    ...
+
+  def check(
+    self,
+    config: ml_collections.ConfigDict,
+    measured: Measured,
+    source: source_lib.Source,
+  ) -> None:
+    """Refuses, by a CommandError, records that are not those of its run."""
+    ...
+
+  def exported(
+    self,
+    config: ml_collections.ConfigDict,
+    measured: Measured,
+    state: state_lib.State,
+  ) -> tuple[ml_collections.ConfigDict, Measured, state_lib.State]:
+    """Returns what launch.export writes, if less than it would."""
     ...
 
   def make_sampler(

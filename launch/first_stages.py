@@ -1,0 +1,187 @@
+"""First stages that a second stage stands on: found, opened, made, written.
+
+One is named as a run directory, as exported weights, or as those that ship. A
+palette and plain pixels are tokenizers too: their config holds `task` and what
+little else they need.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import optax
+
+from launch import errors, runs, trained
+from launch.adapters import vqgan
+from training import rundir, sharding, trees
+from vqgan import frame as frame_lib
+from vqgan import pixel_codes, tokenizer
+from vqgan import task as task_lib
+from weights import safetensors
+
+KINDS = ("vqgan", "palette", "pixels")
+# What decides the codes of a first stage, of its config.
+_SECTIONS = ("task", "data", "model", "quantizer", "num_codes")
+_DATA = ("channels", "target", "num_labels", "label_shift")
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstStage:
+  """A tokenizer's config and its parameters, on the host.
+
+  Attributes:
+    config: with `task`, one of KINDS, and those of the sections data, model
+      and quantizer that decide the codes.
+    arrays: parameters by name.
+    where: its name, for messages.
+  """
+
+  config: ml_collections.ConfigDict
+  arrays: Mapping[str, np.ndarray]
+  where: str
+
+  @property
+  def params(self) -> dict[str, Any]:
+    """The parameters as the tokenizer takes them."""
+    return trees.unflatten(self.arrays)
+
+  def fingerprint(self) -> str:
+    """Returns what tells its codes from those of others."""
+    return make_tokenizer(self.config).fingerprint(self.params)
+
+
+def load(name: str) -> FirstStage:
+  """Opens a run, exported weights or those that ship.
+
+  Raises:
+    CommandError: there are none, or they are no first stage.
+  """
+  if Path(name).is_dir():
+    run = runs.open_run(Path(name))
+    _check_kind(run.config.task, name)
+    mesh = sharding.make_mesh({"data": 1}, jax.local_devices()[:1])
+    params = run.restore(mesh).state.sampling_params["generator"]
+    named = jax.device_get(trees.flatten(params))
+    return FirstStage(reduced(run.config), named, name)
+  config, named, _ = trained.read(name)
+  _check_kind(config.task, name)
+  inside = "params/generator" if config.task == "vqgan" else "params"
+  return FirstStage(reduced(config), trees.select(named, inside), name)
+
+
+def find_config(name: str) -> ml_collections.ConfigDict | None:
+  """Returns the config of what `load` opens; None where there is nothing."""
+  if (Path(name) / "config.json").is_file():
+    config = runs.load_config(Path(name))
+  else:
+    config = trained.read_config(name)
+  return None if config is None else reduced(config)
+
+
+def save(stage: FirstStage, path: Path) -> None:
+  """Writes PATH.safetensors and PATH.json, which `load` reads."""
+  inside = "params/generator/" if stage.config.task == "vqgan" else "params/"
+  named = {inside + name: array for name, array in stage.arrays.items()}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  safetensors.save(path.with_name(f"{path.name}.safetensors"), named)
+  rundir.write_json(
+    path.with_name(f"{path.name}.json"),
+    {"config": stage.config.to_dict(), "step": 0},
+  )
+
+
+def reduced(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Returns what decides the codes, of a whole config of a first stage."""
+  plain = json.loads(config.to_json_best_effort())
+  kept = {name: plain[name] for name in _SECTIONS if name in plain}
+  data = kept.get("data", {})
+  kept["data"] = {name: data[name] for name in _DATA if name in data}
+  return runs.locked(kept)
+
+
+def make_tokenizer(
+  config: ml_collections.ConfigDict, size: tuple[int, int] | None = None
+) -> tokenizer.Tokenizer:
+  """Makes the tokenizer of a first stage's config.
+
+  Args:
+    config: see `FirstStage`.
+    size: rows and columns of the images to encode; what does not depend on
+      them needs none.
+
+  Raises:
+    ValueError: an unknown kind, or a size that the factor does not divide.
+  """
+  _check_kind(config.task, "tokenizer")
+  if config.task == "pixels":
+    return pixel_codes.Pixels(size or (1, 1))
+  if config.task == "palette":
+    return pixel_codes.Palette(config.num_codes, size or (1, 1))
+  # Always float32: codes on the disk are those that a step would find.
+  whole = ml_collections.ConfigDict(config.to_dict())
+  whole.train = {"dtype": "float32", "remat": False}
+  whole.data.update({"size": size or (1, 1), "zoom": 1.0, "flip": False})
+  model = vqgan.make_model(whole)
+  labels = config.data.target == "segmentation"
+  return tokenizer.VQGAN(
+    task_lib.VQGANTask(
+      model=model,
+      size=size or (model.shape.factor,) * 2,
+      tx=optax.identity(),
+      target="segmentation" if labels else "image",
+      perceptual=0.0,
+      bits=16 if config.data.target == "depth" else 8,
+    )
+  )
+
+
+def make_frame(
+  config: ml_collections.ConfigDict, data: ml_collections.ConfigDict
+) -> frame_lib.Frame:
+  """Makes the part of an image that is encoded.
+
+  Args:
+    config: of the first stage: what it reads.
+    data: of the second stage: size, zoom, flip.
+  """
+  size, flip = tuple(data.size), data.flip
+  if config.task == "palette":
+    return frame_lib.Frame(size, data.zoom, flip)
+  if config.task == "pixels":
+    return frame_lib.Frame(size, data.zoom, flip, channels=1)
+  reads = config.data
+  return frame_lib.Frame(
+    size=size,
+    zoom=data.zoom,
+    flip=flip,
+    target=reads.target,
+    channels=reads.channels,
+    label_shift=reads.label_shift,
+  )
+
+
+def blank_params(coder: tokenizer.Tokenizer) -> Any:
+  """Returns the shapes of a tokenizer's parameters."""
+  if isinstance(coder, pixel_codes.Pixels):
+    return {}
+  if isinstance(coder, pixel_codes.Palette):
+    shape = (coder.num_codes, 3)
+    return {"palette": jax.ShapeDtypeStruct(shape, np.float32)}
+  task = getattr(coder, "task")  # noqa: B009
+  blank = jax.ShapeDtypeStruct(
+    (1, *task.size, task.model.shape.in_channels), np.float32
+  )
+  return jax.eval_shape(task.model.init, jax.random.key(0), blank)["params"]
+
+
+def _check_kind(task, where):
+  if task not in KINDS:
+    raise errors.CommandError(
+      f"{where} is of task {task}, which has no codes: it must be one of "
+      f"{', '.join(KINDS)}"
+    )
