@@ -1,0 +1,217 @@
+"""Priors over codes: config sections to model, condition, task and encoders.
+
+Fields of `config.model` that 0 or -1 leaves to others: `length` 0 is as long
+as the sequence, `num_classes` -1 the number of classes of the dataset.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from launch import errors, flags
+from launch.adapters import codes, optimizers, precision, prior_sampling
+from training import sharding
+from vqgan import prior, prior_task, tokenizer
+from vqgan.conditions import kinds, objects
+
+LIKELIHOOD = {"codes": ("bits_codes",)}
+RULE = sharding.FsdpRule()
+KINDS = ("none", "coordinates", "boxes", "completion", *kinds.MAPS)
+
+check = codes.check
+make_sampler = prior_sampling.make_sampler
+make_requested_sampler = prior_sampling.make_requested_sampler
+
+_STAGE = "condition"
+
+
+def make_condition(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  coder: tokenizer.Tokenizer,
+) -> kinds.Condition:
+  """Makes the condition.
+
+  Raises:
+    ValueError: an unknown kind, or numbers that do not fit the data.
+  """
+  options, size = config.condition, tuple(config.data.size)
+  kind = options.kind
+  if kind not in KINDS:
+    raise errors.CommandError(
+      f"no condition.kind {kind!r}{flags.did_you_mean(kind, KINDS)}"
+    )
+  if kind == "none":
+    return kinds.Nothing()
+  if kind == "coordinates":
+    return kinds.Places(coder.grid, coder.factor, options.levels)
+  if kind == "completion":
+    return kinds.Known(coder.grid, coder.num_codes)
+  if kind == "boxes":
+    return kinds.Scene(
+      objects.Layout(
+        num_tokens=options.vocabulary,
+        num_classes=options.num_labels,
+        points=options.points,
+        flags=options.flags,
+        crop=options.crop,
+        most=options.most,
+      )
+    )
+  stage = None
+  if _has_stage(config):
+    stage = codes.make_tokenizer(_as_stage(config), _renamed(measured))
+  return kinds.Map(
+    kind=kind,
+    size=size,
+    grid=tuple(options.grid) if stage is None else stage.grid,
+    num_labels=options.num_labels,
+    label_shift=options.label_shift,
+    levels=options.levels,
+    skeleton=options.skeleton,
+    stage=stage,
+    shrink=options.shrink,
+  )
+
+
+def make_model(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  coder: tokenizer.Tokenizer,
+  condition: kinds.Condition,
+) -> Any:
+  """Makes the network."""
+  options = config.model
+  num_classes = options.num_classes
+  if num_classes < 0:
+    num_classes = int(measured["num_classes"])
+  model = prior.Prior(
+    num_codes=coder.num_codes,
+    length=1,
+    layers=options.layers,
+    width=options.width,
+    heads=options.heads,
+    num_conditions=condition.vocabulary,
+    num_classes=num_classes,
+    classes=options.classes,
+    shared=options.shared,
+    n_unmasked=options.n_unmasked,
+    dropout=options.dropout,
+    class_scale=options.class_scale,
+    remat=config.train.remat,
+    dtype=precision.dtype(config.train.dtype),
+    implementation=options.attention,
+  )
+  num_codes = coder.grid[0] * coder.grid[1]
+  needed = model.prefix_length(condition.length) + num_codes - 1
+  return model.clone(length=options.length or needed)
+
+
+def make_task(
+  config: ml_collections.ConfigDict, measured: Mapping[str, np.ndarray]
+) -> prior_task.PriorTask:
+  """Makes the task."""
+  coder = codes.make_tokenizer(config, measured)
+  condition = make_condition(config, measured, coder)
+  return prior_task.PriorTask(
+    model=make_model(config, measured, coder, condition),
+    tokenizer=coder,
+    condition=condition,
+    tx=optimizers.make(config, decay_mask=prior_task.decayed),
+    order=config.model.order,
+    ema_decay=config.optimizer.ema_decay or None,
+    accumulate=config.train.accumulate,
+    class_drop=config.model.class_drop,
+    pkeep=config.model.pkeep,
+    from_codes=config.data.source == "codes",
+  )
+
+
+def make_encode(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  use: str,
+) -> Callable:
+  """Makes the encode function of TensorFlow."""
+  return codes.make_encode(config, measured, use, fields(config, measured, use))
+
+
+def make_array_encode(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  use: str,
+) -> Callable:
+  """Makes the encode function of NumPy."""
+  return codes.make_array_encode(
+    config, measured, use, fields(config, measured, use)
+  )
+
+
+def rows_per_example(config: ml_collections.ConfigDict) -> int:
+  """Returns 1: an image is a row."""
+  del config
+  return 1
+
+
+def measure(
+  config: ml_collections.ConfigDict, batches: Iterable[Mapping]
+) -> dict[str, np.ndarray]:
+  """Loads the first stages: of the images, and of the condition."""
+  measured = codes.measure(config, batches)
+  if _has_stage(config):
+    measured |= _named(codes.measure(_as_stage(config)))
+  return measured
+
+
+def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+  """Returns blank first stages, and a dataset without classes."""
+  measured = codes.assumed(config)
+  if _has_stage(config):
+    measured |= _named(codes.assumed(_as_stage(config)))
+  return {**measured, "num_classes": np.int32(0)}
+
+
+def fields(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  use: str,
+) -> tuple[str, ...]:
+  """Returns what has to come along with the pictures or codes."""
+  if use not in ("train", "eval"):
+    return ()
+  coder = codes.make_tokenizer(config, measured)
+  wanted = make_condition(config, measured, coder).fields
+  return tuple(name for name in wanted if name not in ("box_labels", "crop"))
+
+
+def _has_stage(config) -> bool:
+  """Whether a first stage reads the condition, instead of a pool."""
+  return bool(config.condition.stage.like.task)
+
+
+def _as_stage(config) -> ml_collections.ConfigDict:
+  """Returns a config whose tokenizer is the condition's first stage."""
+  data = config.data.copy_and_resolve_references()
+  with data.unlocked():
+    data.source = ""  # these codes are made on the spot
+  return ml_collections.ConfigDict(
+    {"tokenizer": config.condition.stage, "data": data, "seed": config.seed}
+  )
+
+
+def _named(measured) -> dict[str, np.ndarray]:
+  """Renames what was measured of a tokenizer to the condition's."""
+  return {
+    name.replace("tokenizer", _STAGE, 1): x for name, x in measured.items()
+  }
+
+
+def _renamed(measured) -> dict[str, np.ndarray]:
+  """Undoes `_named`."""
+  return {
+    name.replace(_STAGE, "tokenizer", 1): x
+    for name, x in measured.items()
+    if name.startswith(_STAGE)
+  }
