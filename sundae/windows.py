@@ -1,0 +1,86 @@
+"""Pictures larger than the trained grid: one window after another.
+
+Each window is inpainted around what the windows before it have drawn, half of
+it in general; so the model always sees the grid it was trained on.
+
+Shapes: b samples, h w rows and columns of the canvas in codes, k windows.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sundae import decode
+
+
+def places(size, grid):
+  """Return the top left corners of the windows, NumPy int32 [k, 2].
+
+  They advance by half a grid, row by row; the last ones end at the border.
+
+  Raises:
+    ValueError: the canvas is smaller than the grid.
+  """
+  if any(side < window for side, window in zip(size, grid)):
+    raise ValueError(
+      f"a canvas of {size[0]}x{size[1]} codes must be at least the model's grid"
+      f" {grid[0]}x{grid[1]}"
+    )
+  axes = []
+  for side, window in zip(size, grid):
+    step = max(window // 2, 1)
+    axes.append(sorted({*range(0, side - window, step), side - window}))
+  return np.array(
+    [(top, left) for top in axes[0] for left in axes[1]], np.int32
+  )
+
+
+def sample(model, params, keys, condition, settings, *, guided=False):
+  """Sample canvases; see `decode.sample`, which does each window.
+
+  Args:
+    model: `model.Hourglass`.
+    params: its parameters.
+    keys: [b] keys.
+    condition: `decode.Condition` with codes and keep of the canvas [b, h, w].
+    settings: `decode.Settings`.
+    guided: see `decode.sample`.
+
+  Returns:
+    (codes int32 [b, h, w], info) with `steps`, summed over windows, and
+    `stopped`, true where every window finished by itself.
+  """
+  corners = places(condition.codes.shape[1:], model.grid)
+  batch = len(keys)
+
+  def body(carry, window):
+    codes, keep, steps, stopped = carry
+    number, corner = window
+    cut = lambda x: jax.lax.dynamic_slice(x, (0, *corner), (batch, *model.grid))
+    fold = lambda key: jax.random.fold_in(key, number)
+    drawn, info = decode.sample(
+      model,
+      params,
+      jax.vmap(fold)(keys),
+      decode.Condition(condition.label, cut(codes), cut(keep)),
+      settings,
+      guided=guided,
+    )
+    paste = lambda x, new: jax.lax.dynamic_update_slice(x, new, (0, *corner))
+    carry = (
+      paste(codes, drawn),
+      paste(keep, jnp.ones_like(drawn, bool)),
+      steps + info["steps"],
+      stopped & info["stopped"],
+    )
+    return carry, None
+
+  start = (
+    condition.codes,
+    condition.keep,
+    jnp.zeros(batch, jnp.int32),
+    jnp.ones(batch, bool),
+  )
+  numbers = np.arange(len(corners), dtype=np.uint32)
+  (codes, _, steps, stopped), _ = jax.lax.scan(body, start, (numbers, corners))
+  return codes, {"steps": steps, "stopped": stopped}

@@ -1,0 +1,246 @@
+"""Sampling: the law of a step, schedules, stops, masks, independence."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sundae import decode
+from tests.sundae import tiny
+
+B = 4
+GRID = (4, 4)
+V = tiny.NUM_CODES
+
+
+class _Table:
+  """A model whose logits are a table of places: [h, w, v] for each label."""
+
+  grid, num_codes, num_classes = GRID, V, 2
+
+  def apply(self, params, codes, label):
+    """Return logits [b, h, w, v], whatever the codes."""
+    return params[label]
+
+
+def _params(scale=1.0):
+  rng = np.random.default_rng(0)
+  return jnp.asarray(rng.normal(0, scale, (3, *GRID, V)), jnp.float32)
+
+
+def _keys(count=B, seed=0):
+  fold = lambda i: jax.random.fold_in(jax.random.key(seed), i)
+  return jax.vmap(fold)(jnp.arange(count))
+
+
+def _plain(count=B, label=0):
+  return decode.nothing_given(jnp.full((count,), label, jnp.int32), GRID)
+
+
+@functools.cache
+def _run(**static):
+  return jax.jit(functools.partial(decode.sample, _Table(), **static))
+
+
+@pytest.fixture(scope="module")
+def network():
+  """Return (run, params) of a real network; run(keys, condition, settings)."""
+  net = tiny.make_model(num_classes=2, layers=(0, 1, 0), resampling="none")
+  params = tiny.init(net)
+  run = jax.jit(functools.partial(decode.sample, net, frames=9))
+  return functools.partial(run, params), params
+
+
+def _settings(steps=6, **fields):
+  return decode.Settings.create(steps, **{"min_steps": 0, **fields})
+
+
+def test_proportion_of_zero_changes_nothing_and_stops():
+  run = _run(frames=2)
+  codes, info = run(_params(), _keys(), _plain(), _settings(proportion=0.0))
+  np.testing.assert_array_equal(codes, info["history"][:, 0])
+  assert info["stopped"].all() and (info["steps"] == 1).all()
+  assert len(np.unique(codes)) > 3  # the start is noise
+
+
+def test_proportion_of_one_replaces_everything():
+  params = jnp.full((3, *GRID, V), -1e9).at[..., 3].set(0.0)
+  codes, info = _run(frames=2)(
+    params, _keys(), _plain(), _settings(proportion=1.0)
+  )
+  assert (info["history"][:, 1] == 3).all() and (codes == 3).all()
+
+
+def test_start_and_draws_follow_their_laws():
+  n, params = 2000, _params()
+  settings = _settings(1, proportion=1.0, temperature=0.7)
+  codes, info = _run(frames=2)(params, _keys(n), _plain(n), settings)
+  count = lambda x, code: np.mean(np.asarray(x) == code, axis=0)
+  expected = jax.nn.softmax(params[0] / 0.7)
+  for code in range(V):
+    start = count(info["history"][:, 0], code)
+    np.testing.assert_allclose(start, 1 / V, atol=0.05)
+    np.testing.assert_allclose(
+      count(codes, code), expected[..., code], atol=0.05
+    )
+
+
+def test_accepted_share_is_the_proportion():
+  n = 2000
+  params = jnp.full((3, *GRID, V), -1e9).at[..., 0].set(0.0)
+  run = _run(frames=2)
+  for confident in (False, True):
+    settings = _settings(1, proportion=0.25, confident=confident)
+    codes, info = run(params, _keys(n), _plain(n), settings)
+    noise = info["history"][:, 0] != 0
+    left = np.sum((codes != 0) & noise) / np.sum(noise)
+    assert abs(left - 0.75) < 0.02
+
+
+def test_confidence_takes_likely_places_first_and_exactly_so_many():
+  # Rows 0 and 1 are certain, the others nearly uniform.
+  params = _params(0.01).at[:, :2, :, 5].set(60.0)
+  keep = jnp.zeros((B, *GRID), bool).at[:, 0, 0].set(True)
+  condition = decode.Condition(
+    jnp.zeros(B, jnp.int32), jnp.full((B, *GRID), 2), keep
+  )
+  settings = _settings(1, proportion=7 / 15, confident=True, temperature=0.0)
+  codes, _ = _run(frames=2)(params, _keys(), condition, settings)
+  taken = jnp.concatenate([codes[:, 0, 1:], codes[:, 1]], axis=1) == 5
+  assert taken.mean() > 0.7  # by chance it is 7 of 15
+  run = _run(frames=2)
+  all_new = jnp.full((3, *GRID, V), 0.0).at[..., 6].set(60.0)
+  codes, info = run(all_new, _keys(), condition, settings)
+  for i in range(B):
+    new = (codes[i] != info["history"][i, 0]).sum()
+    same = ((info["history"][i, 0] == 6) & ~keep[i]).sum()
+    assert 7 - same <= new <= 7
+
+
+def test_schedules_include_both_ends():
+  at = lambda step, steps: float(
+    decode.schedule(jnp.array([1.0, 0.7]), step, steps)
+  )
+  assert at(0, 4) == 1.0 and at(0, 1) == 1.0
+  assert at(3, 4) == pytest.approx(0.7) and at(1, 4) == pytest.approx(0.9)
+
+
+def test_temperature_to_zero_is_argmax():
+  params = _params()
+  best = jnp.argmax(params[0], axis=-1)
+  for fields in (
+    {"temperature": 0.0},
+    {"temperature": 1e-5},
+    {"top_k": 1},
+    {"top_p": 1e-6},
+  ):
+    settings = _settings(1, **{"proportion": 1.0, **fields})
+    codes, _ = _run(frames=2)(params, _keys(), _plain(), settings)
+    assert (codes == best).all(), fields
+
+
+def test_last_argmax_takes_the_likeliest_everywhere():
+  params = _params()
+  settings = _settings(3, temperature=1.0, min_steps=10, argmax=True)
+  codes, info = _run(frames=2)(params, _keys(), _plain(), settings)
+  assert (codes == jnp.argmax(params[0], axis=-1)).all()
+  assert (info["steps"] == 4).all()
+
+
+def test_stops_come_after_the_least_steps_only():
+  settings = _settings(8, proportion=0.0, min_steps=5)
+  _, info = _run(frames=2)(_params(), _keys(), _plain(), settings)
+  assert (info["steps"] == 6).all()
+  settings = _settings(4, proportion=0.0, min_steps=5)
+  _, info = _run(frames=2)(_params(), _keys(), _plain(), settings)
+  assert (info["steps"] == 4).all() and not info["stopped"].any()
+
+
+def test_stopped_sample_never_changes_while_others_go_on():
+  # Sample 0 is certain and stops; the others are drawn anew at every step.
+  params = _params(0.0).at[0, ..., 4].set(1e9)
+  condition = _plain().replace(label=jnp.array([0, 1, 1, 1]))
+  settings = _settings(8, proportion=1.0, temperature=1.0, argmax=True)
+  codes, info = _run(frames=10)(params, _keys(), condition, settings)
+  assert info["steps"].tolist() == [2, 9, 9, 9]
+  assert info["stopped"].tolist() == [True, False, False, False]
+  assert (info["history"][0, 2:] == 4).all()
+  assert (np.diff(info["history"][1:, :8], axis=1) != 0).any((2, 3)).all()
+  np.testing.assert_array_equal(info["history"][:, -1], codes)
+
+
+def test_masks_keep_their_codes_while_samples_stop_by_themselves():
+  params = _params().at[1, ..., 4].set(1e9)
+  keep = jnp.asarray(np.random.default_rng(1).random((B, *GRID)) < 0.5)
+  keep = keep.at[3].set(True)
+  given = tiny.codes(B)
+  condition = decode.Condition(jnp.array([0, 1, 0, 0]), given, keep)
+  settings = _settings(40, temperature=1.0, min_steps=15)
+  codes, info = _run(frames=2)(params, _keys(), condition, settings)
+  np.testing.assert_array_equal(codes[keep], given[keep])
+  assert (codes[1] == jnp.where(keep[1], given[1], 4)).all()
+  assert info["steps"][3] == 16  # everything is kept
+  assert 16 <= info["steps"][1] < 40 and info["stopped"][1]
+  holes = info["history"][:, 0][~keep]
+  assert (holes != given[~keep]).mean() > 0.5  # they begin as noise
+
+
+def test_a_sample_depends_on_its_own_key_only(network):
+  run, _ = network
+  settings = _settings(temperature=1.0)
+  condition = _plain().replace(label=jnp.array([0, 1, 2, 0]))
+  codes, info = run(_keys(), condition, settings)
+  order = jnp.array([2, 0, 3, 1])
+  turned = condition.replace(label=condition.label[order])
+  other, moved = run(_keys()[order], turned, settings)
+  np.testing.assert_array_equal(codes[order], other)
+  np.testing.assert_array_equal(info["steps"][order], moved["steps"])
+  # And on its key it does depend.
+  assert (run(_keys(seed=1), condition, settings)[0] != codes).any()
+
+
+def test_any_place_may_change_at_any_step(network):
+  run, _ = network
+  settings = _settings(8, temperature=1.0, min_steps=8)
+  _, info = run(_keys(), _plain(), settings)
+  moved = np.diff(np.asarray(info["history"]), axis=1) != 0  # [b, t, h, w]
+  early, late = moved[:, :4].any(1), moved[:, 4:].any(1)
+  assert (early & late).mean() > 0.5
+
+
+def test_changing_settings_compiles_nothing_anew():
+  run = jax.jit(functools.partial(decode.sample, _Table()))
+  run(_params(), _keys(), _plain(), _settings())
+  for settings in (
+    _settings(11, temperature=(1.0, 0.5), proportion=(0.2, 0.9)),
+    _settings(2, min_steps=4, top_k=2, top_p=0.4, confident=True, argmax=True),
+  ):
+    run(_params(), _keys(seed=3), _plain(label=1), settings)
+  assert run._cache_size() == 1
+
+
+def test_guidance_of_one_is_the_labelled_model_and_of_zero_the_null():
+  params, settings = _params(), _settings(2, temperature=1.0)
+  guided = _run(guided=True)
+  for guidance, label in ((1.0, 1), (0.0, 2)):
+    plain, _ = _run(frames=2)(params, _keys(), _plain(label=label), settings)
+    same = settings.replace(guidance=np.float32(guidance))
+    codes, _ = guided(params, _keys(), _plain(label=1), same)
+    np.testing.assert_array_equal(plain, codes)
+
+
+@pytest.mark.parametrize(
+  "bad",
+  [
+    {"steps": 0},
+    {"temperature": (1.0, -0.1)},
+    {"proportion": 1.5},
+    {"top_k": -1},
+    {"top_p": 0.0},
+  ],
+)
+def test_settings_out_of_range_are_refused(bad):
+  with pytest.raises(ValueError, match=next(iter(bad))):
+    decode.Settings.create(**bad)
