@@ -148,13 +148,15 @@ def eval_batches(
   *,
   batch_size: int,
   limit: int | None = None,
+  chosen: np.ndarray | None = None,
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yield one pass over the dataset; see `data.pipeline.eval_batches`."""
   plan = batches.Plan(batch_size, 1, process_index, process_count)
   reader = records.Reader(source)
-  chosen = order.subset(limit, len(source))
+  if chosen is None:
+    chosen = order.subset(limit, len(source))
 
   def rows(indices, stand_ins=False):
     for index, seed in zip(indices, order.seeds(0, indices)):

@@ -143,6 +143,12 @@ def shard_size(folder: pathlib.Path, number: int) -> int | None:
   return len(np.load(path, mmap_mode="r")) if path.is_file() else None
 
 
+def remove_partial(folder: pathlib.Path) -> None:
+  """Remove what a kill left half-written; nobody may be writing."""
+  for path in folder.glob(".shard-*.partial"):
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _save(path, array):
   with open(path, "wb") as file:
     np.save(file, array)

@@ -114,6 +114,7 @@ def eval_batches(
   *,
   batch_size: int,
   limit: int | None = None,
+  chosen: np.ndarray | None = None,
   process_index: int = 0,
   process_count: int = 1,
   threads: int | None = None,
@@ -124,14 +125,16 @@ def eval_batches(
   each image; the last batch is padded; every batch has a `mask`, bool
   [batch_size / process_count], True for the rows that count. An unreadable
   image has no rows. With `limit`, so many images evenly spaced over the
-  dataset. Each image is evaluated by exactly one process, and every process
-  gets at least one batch; where images differ in rows, processes may differ in
-  batches: `data.device.in_step` evens that out.
+  dataset; with `chosen` (int [k], rising), those. Each image is evaluated by
+  exactly one process, and every process gets at least one batch; where images
+  differ in rows, processes may differ in batches: `data.device.in_step` evens
+  that out.
   """
   plan = batches.Plan(batch_size, 1, process_index, process_count)
   reader = records.Reader(source)
   packed = packing.Packing(reader)
-  chosen = order.subset(limit, len(source))
+  if chosen is None:
+    chosen = order.subset(limit, len(source))
   threads = threads or machine.num_cores()
 
   def rows(indices, keep):

@@ -65,7 +65,7 @@ def train_batches(
   """Yields global training batches from a step on, without an end."""
   sharding.check_batch(mesh, config.train.batch_size)
   _check(config, adapter, measured, source)
-  host = _pipeline(config).train_batches(
+  host = pipeline(config).train_batches(
     source,
     _encode(config, adapter, measured, "train"),
     batch_size=config.train.batch_size,
@@ -89,7 +89,7 @@ def eval_batches(
   """Yields global batches of one pass; `limit` takes a fixed part of it."""
   sharding.check_batch(mesh, config.eval.batch_size)
   _check(config, adapter, measured, source)
-  host = _pipeline(config).eval_batches(
+  host = pipeline(config).eval_batches(
     source,
     _encode(config, adapter, measured, "eval"),
     batch_size=config.eval.batch_size,
@@ -107,7 +107,7 @@ def measure_batches(
   limit: int,
 ) -> Iterable[Mapping[str, np.ndarray]]:
   """Yields host batches, with `mask`, for the adapter's `measure`."""
-  return _pipeline(config).eval_batches(
+  return pipeline(config).eval_batches(
     source,
     _encode(config, adapter, {}, "measure"),
     batch_size=config.eval.batch_size,
@@ -137,25 +137,27 @@ def image_batches(
   )
 
 
+def pipeline(config: ml_collections.ConfigDict) -> Any:
+  """Returns the module that makes batches: `data.arrays` or `data.pipeline`."""
+  if in_numpy(config):
+    return arrays
+  return importlib.import_module("data.pipeline")
+
+
+def in_numpy(config: ml_collections.ConfigDict) -> bool:
+  """Says whether batches are made without TensorFlow."""
+  if config.data.source == "codes":
+    return not setup.tensorflow_available()
+  return config.data.source == "arrays"
+
+
 def _check(config, adapter, measured, source) -> None:
   """Lets an adapter refuse records that are not those of its run."""
   if tasks.offers(adapter, "check"):
     adapter.check(config, measured, source)
 
 
-def _pipeline(config) -> Any:
-  if _in_numpy(config):
-    return arrays
-  return importlib.import_module("data.pipeline")
-
-
 def _encode(config, adapter, measured, use):
-  if _in_numpy(config):
+  if in_numpy(config):
     return adapter.make_array_encode(config, measured, use)
   return adapter.make_encode(config, measured, use)
-
-
-def _in_numpy(config):
-  if config.data.source == "codes":
-    return not setup.tensorflow_available()
-  return config.data.source == "arrays"

@@ -88,7 +88,9 @@ def save(stage: FirstStage, path: Path) -> None:
   inside = "params/generator/" if stage.config.task == "vqgan" else "params/"
   named = {inside + name: array for name, array in stage.arrays.items()}
   path.parent.mkdir(parents=True, exist_ok=True)
-  safetensors.save(path.with_name(f"{path.name}.safetensors"), named)
+  # Without tensors the file needs some text to be one.
+  about = {"task": stage.config.task}
+  safetensors.save(path.with_name(f"{path.name}.safetensors"), named, about)
   rundir.write_json(
     path.with_name(f"{path.name}.json"),
     {"config": stage.config.to_dict(), "step": 0},

@@ -7,12 +7,12 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import vqgan_scenes
 from data import arrays as data_arrays
 from data import codes as codes_lib
 from launch import datasets, errors, first_stages, trained
 from launch.adapters import codes
-from training import sharding, trees
+from tests.launch import tiny_stage
+from training import sharding
 from vqgan import tokenizer
 
 SIZE = (16, 24)
@@ -20,10 +20,6 @@ SIZE = (16, 24)
 
 def _config(**changes):
   """The sections of a second stage that the seam reads."""
-  like = vqgan_scenes.get_config("tiny")
-  like.model.multipliers, like.model.num_blocks = (1, 1), 0
-  like.model.channels = like.model.z_channels = 4
-  like.quantizer.num_codes, like.quantizer.width = 16, 3
   config = ml_collections.ConfigDict(
     {
       "seed": 0,
@@ -41,7 +37,7 @@ def _config(**changes):
       "eval": {"batch_size": 8},
     }
   )
-  config.tokenizer.like = like
+  config.tokenizer.like = tiny_stage.config()
   config.update(changes)
   return config
 
@@ -49,16 +45,7 @@ def _config(**changes):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
   """Exported weights of a first stage with random parameters."""
-  config = first_stages.reduced(_config().tokenizer.like)
-  random = np.random.RandomState(0)
-  shapes = first_stages.blank_params(first_stages.make_tokenizer(config))
-  named = {
-    name: random.normal(0, 0.3, leaf.shape).astype(np.float32)
-    for name, leaf in trees.flatten(shapes).items()
-  }
-  path = tmp_path_factory.mktemp("weights") / "small"
-  first_stages.save(first_stages.FirstStage(config, named, "small"), path)
-  return str(path)
+  return tiny_stage.write(tmp_path_factory.mktemp("weights"))
 
 
 def _write_codes(folder, weights, count=8, **changes):

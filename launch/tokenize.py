@@ -1,0 +1,387 @@
+"""Turns a dataset into the codes of a first stage, on the disk.
+
+    python -m launch.tokenize --workdir=runs/vqgan --out=codes
+    python -m launch.tokenize --weights=vqgan_scenes --out=codes --flips
+    python -m launch.tokenize --workdir=runs/vqgan --out=codes \
+        --config.data.source=folder --config.data.dir=PICTURES
+    python -m launch.tokenize --palette=512 --config=configs/NAME.py --out=codes
+
+Images are those of the config's `data` section (by default of the first stage's
+own), cut in the middle to data.size; `data.split` becomes OUT/train and
+`data.eval_split` OUT/validation. Labels, label maps, depth maps and boxes are
+cut alike. The tokenizer is put beside the codes; `data.source=codes` reads
+them. A job that was stopped goes on with the same command and ends with the
+same files, whatever the number of devices and processes.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+from data import codes as codes_lib
+from data import source as source_lib
+from launch import datasets, errors, first_stages, flags, runs, setup, trained
+from launch.adapters import codes as codes_adapter
+from training import progress, rundir, sharding
+from vqgan import arrays
+
+SPLITS = {"train": "split", "validation": "eval_split"}
+_JOB = "job.json"
+_MOST_CODES = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What is to be encoded, and how.
+
+  Attributes:
+    stage: the first stage.
+    config: its `data` section says which images.
+    out: the folder of all splits.
+    flips: whether mirror images are encoded too.
+    shard: images of a shard.
+    batch: images at a time, a device.
+  """
+
+  stage: first_stages.FirstStage
+  config: ml_collections.ConfigDict
+  out: Path
+  flips: bool = False
+  shard: int = 4096
+  batch: int = 16
+
+  @property
+  def tokenizer(self):
+    """The tokenizer of images of data.size."""
+    size = tuple(self.config.data.size)
+    return first_stages.make_tokenizer(self.stage.config, size)
+
+
+@errors.command
+def main(argv: list[str]) -> int:
+  """Runs the command."""
+  args, overrides = _parse(argv)
+  config = _config(args, overrides)
+  setup.start(args.platform)
+  setup.log_to_terminal()
+  stage = _first_stage(args, config)
+  job = Job(stage, config, args.out, args.flips, args.shard, args.batch)
+  for split in args.splits:
+    count = tokenize(job, split, stream=sys.stderr)
+    print(f"{count:,} examples in {args.out / split}")
+  print(f"tokenizer {stage.fingerprint()} in {args.out / codes_lib.TOKENIZER}")
+  return 0
+
+
+def tokenize(job: Job, split: str, stream: Any = None) -> int:
+  """Encodes a split, going on with the shards that are there.
+
+  Args:
+    job: what to do.
+    split: "train" or "validation".
+    stream: shows progress there; None is silent.
+
+  Returns:
+    The number of examples, mirror images counted.
+
+  Raises:
+    CommandError: `out` holds something else, or the images do not fit.
+  """
+  name = job.config.data[SPLITS[split]]
+  source = datasets.open_source(job.config, name)
+  folder = job.out / split
+  described = _describe(job, source)
+  primary = jax.process_index() == 0
+  if primary:
+    _begin(job, folder, described)
+  _meet("begun")
+  numbers = range(-(-len(source) // job.shard))
+  mine = numbers[jax.process_index() :: jax.process_count()]
+  todo = [i for i in mine if codes_lib.shard_size(folder, i) is None]
+  if todo:
+    total = sum(len(_indices(job, source, i)) for i in todo)
+    shown = progress.Progress(
+      total, stream if primary else None, metric="images"
+    )
+    try:
+      _encode_shards(job, source, folder, todo, shown)
+    finally:
+      shown.close()
+  _meet("encoded")
+  if primary:
+    _finish(folder, described, len(numbers))
+  _meet("finished")
+  return len(codes_lib.Codes(str(job.out), split))
+
+
+def _encode_shards(job, source, folder, numbers, shown):
+  """Encodes whole shards on the devices of this process."""
+  mesh = sharding.make_mesh({"data": -1}, jax.local_devices())
+  place = sharding.batch_sharding(mesh)
+  coder = job.tokenizer
+  params = jax.device_put(job.stage.params, sharding.replicated(mesh))
+  encode = jax.jit(_encoder(coder, job.flips), out_shardings=place)
+  done = 0
+  for number in numbers:
+    parts = []
+    for batch in _batches(job, source, number, mesh.size):
+      rows = jax.device_put(batch[coder.input], place)
+      parts.append((batch, encode(params, rows)))
+      if len(parts) > 1:  # the one before, while this one is encoded
+        parts[-2] = _columns(*parts[-2], coder, job.flips)
+      done += int(batch["mask"].sum())
+      shown.update(done, done)
+    parts[-1] = _columns(*parts[-1], coder, job.flips)
+    codes_lib.write_shard(folder, number, _joined(parts))
+
+
+def _encoder(coder, flips):
+  """Returns (params, rows) -> codes [b, 1 or 2, h, w], mirror images second."""
+
+  def encode(params, rows):
+    found = [coder.encode(params, rows)]
+    if flips:
+      found.append(coder.encode(params, rows[:, :, ::-1]))
+    return jnp.stack(found, 1).astype(jnp.uint16)
+
+  return encode
+
+
+def _batches(job, source, number, num_devices) -> Iterator[Mapping]:
+  """Yields the batches of a shard on this process."""
+  frame = first_stages.make_frame(job.stage.config, job.config.data)
+  fields = _fields(job, source)
+  if datasets.in_numpy(job.config):
+    encode = arrays.make_eval_encode(frame, fields)
+  else:
+    from vqgan import encode as tensors
+
+    encode = tensors.make_eval_encode(frame, fields)
+  return datasets.pipeline(job.config).eval_batches(
+    source,
+    encode,
+    batch_size=job.batch * num_devices,
+    chosen=_indices(job, source, number),
+  )
+
+
+def _indices(job, source, number):
+  start = number * job.shard
+  return np.arange(start, min(start + job.shard, len(source)))
+
+
+def _fields(job, source) -> tuple[str, ...]:
+  """Returns what comes along: all that the dataset has, but the input."""
+  have = [name for name in ("segmentation", "depth") if name in source.fields]
+  if "boxes" in source.fields and "box_labels" in source.fields:
+    have.append("boxes")
+  return tuple(name for name in have if name != job.tokenizer.input)
+
+
+def _columns(batch, found, coder, flips) -> dict[str, Any]:
+  """Returns the columns of a shard that a batch gives, as host arrays."""
+  real = np.asarray(batch["mask"])
+  both = lambda x, y: np.stack([x, y], 1).reshape(-1, *x.shape[1:])
+  twice = lambda x, mirrored: both(x, mirrored(x)) if flips else x
+  found = np.asarray(found)[real]
+  columns = {
+    "codes": found.reshape(-1, *found.shape[2:]),
+    "label": twice(batch["label"][real], lambda x: x),
+  }
+  for name in {"segmentation", "depth"} - {coder.input}:
+    if name in batch:
+      columns[name] = twice(batch[name][real], lambda x: x[:, :, ::-1])
+  if "boxes" in batch:
+    boxes = twice(batch["boxes"][real], arrays.mirrored_boxes)
+    labels = twice(batch["box_labels"][real], lambda x: x)
+    columns["boxes"] = [x[y >= 0] for x, y in zip(boxes, labels)]
+    columns["box_labels"] = [y[y >= 0] for y in labels]
+    columns["crop"] = twice(batch["crop"][real], arrays.mirrored_boxes)
+  return columns
+
+
+def _joined(parts):
+  """Returns columns of several batches as one."""
+  joined: dict[str, Any] = {}
+  for name in parts[0]:
+    columns = [part[name] for part in parts]
+    if name in ("boxes", "box_labels"):
+      joined[name] = list(itertools.chain(*columns))
+    else:
+      joined[name] = np.concatenate(columns)
+  return joined
+
+
+def _describe(job, source: source_lib.Source) -> dict[str, Any]:
+  """Returns all that decides the codes: codes.json, but for the shards."""
+  coder = job.tokenizer
+  if coder.num_codes > _MOST_CODES:
+    raise errors.CommandError(
+      f"{coder.num_codes} codes do not fit the 16 bits of a code on the disk: "
+      f"tokenize on the device (data.source={job.config.data.source})"
+    )
+  fields = ["codes", *_fields(job, source)]
+  if "boxes" in fields:
+    fields += ["box_labels", "crop"]
+  return {
+    "version": codes_lib.VERSION,
+    "tokenizer": job.stage.fingerprint(),
+    "num_codes": coder.num_codes,
+    "grid": list(coder.grid),
+    "factor": coder.factor,
+    "zoom": job.config.data.zoom,
+    "flips": job.flips,
+    "fields": fields,
+    "class_names": list(source.class_names),
+    "source": source.name,
+    "source_fingerprint": source.fingerprint,
+    "shard_images": job.shard,
+  }
+
+
+def _begin(job, folder, described):
+  """Puts tokenizer and job.json there, or compares with those there."""
+  path = job.out / codes_lib.TOKENIZER
+  if path.with_name(f"{path.name}.json").is_file():
+    there = first_stages.load(str(path)).fingerprint()
+    if there != described["tokenizer"]:
+      raise errors.CommandError(
+        f"{job.out} holds codes of tokenizer {there}, not of "
+        f"{described['tokenizer']}: choose another --out"
+      )
+  else:
+    first_stages.save(job.stage, path)
+  folder.mkdir(parents=True, exist_ok=True)
+  codes_lib.remove_partial(folder)
+  file = folder / _JOB
+  if not file.is_file():
+    if any(folder.iterdir()):
+      raise errors.CommandError(
+        f"{folder} holds something else: choose another --out"
+      )
+    rundir.write_json(file, described)
+    return
+  before = json.loads(file.read_text("utf-8"))
+  differ = [name for name in described if before.get(name) != described[name]]
+  if differ:
+    name = differ[0]
+    raise errors.CommandError(
+      f"{folder} holds codes of another job ({name} {before.get(name)}, now "
+      f"{described[name]}): choose another --out, or remove the folder"
+    )
+
+
+def _finish(folder, described, num_shards):
+  """Writes codes.json, which says that the split is whole."""
+  sizes = [codes_lib.shard_size(folder, i) for i in range(num_shards)]
+  if None in sizes:
+    raise errors.CommandError(
+      f"{folder} lacks {codes_lib.shard_name(sizes.index(None))}: --out must "
+      "be a folder that all processes share"
+    )
+  rundir.write_json(
+    folder / codes_lib.DESCRIPTION, {**described, "shards": sizes}
+  )
+
+
+def _meet(name):
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def _first_stage(args, config) -> first_stages.FirstStage:
+  if args.workdir or args.weights:
+    return first_stages.load(str(args.workdir or args.weights))
+  if args.pixels:
+    plain = ml_collections.ConfigDict({"task": "pixels"})
+    return first_stages.FirstStage(first_stages.reduced(plain), {}, "pixels")
+  path = args.out / codes_lib.TOKENIZER
+  _meet("palette")
+  if path.with_name(f"{path.name}.json").is_file():
+    found = first_stages.load(str(path))
+    if found.config.get("num_codes") == args.palette:
+      return found
+  source = datasets.open_source(config, config.data.split)
+  whole = ml_collections.ConfigDict(
+    {"task": "palette", "num_codes": args.palette}
+  )
+  stage = first_stages.FirstStage(first_stages.reduced(whole), {}, "palette")
+  job = Job(stage, config, args.out, shard=config.data.num_measured)
+  return codes_adapter.fit_palette(
+    args.palette, _batches(job, source, 0, 1), config.seed
+  )
+
+
+def _config(args, overrides) -> ml_collections.ConfigDict:
+  """Returns the config whose `data` section says which images."""
+  if args.config:
+    return flags.load(args.config, overrides)
+  if args.workdir:
+    config = runs.load_config(args.workdir)
+  elif args.weights:
+    config, _, _ = trained.read(args.weights)
+  else:
+    raise flags.UsageError("--palette and --pixels need --config=FILE.py")
+  if "source" not in config.data:
+    raise flags.UsageError(
+      f"{args.weights} names no data: add --config=FILE.py"
+    )
+  for field, text in overrides:
+    flags.override(config, field, text)
+  return config
+
+
+def _parse(
+  argv: Sequence[str],
+) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+  parser = flags.Parser(__doc__, "launch.tokenize")
+  add = parser.add_argument
+  add("--workdir", type=Path, help="run directory of a first stage")
+  add(
+    "--weights",
+    help="exported weights instead: a path, or what ships: "
+    + ", ".join(trained.shipped()),
+  )
+  add("--palette", type=int, help="so many colours, by k-means (f = 1)")
+  add("--pixels", action="store_true", help="shades of grey as codes (f = 1)")
+  add(
+    "--config",
+    metavar="FILE.py[:ARG]",
+    help="whose data section to take; --config.data.FIELD=VALUE overrides "
+    "its fields, or those of the first stage's own config",
+  )
+  add("--out", type=Path, required=True, help="folder to write")
+  add("--flips", action="store_true", help="encode mirror images too")
+  add("--splits", default=",".join(SPLITS), help="default: both")
+  add("--shard", type=int, default=4096, help="images a file; default 4096")
+  add("--batch", type=int, default=16, help="images at a time, a device")
+  add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
+  rest, overrides = flags.split_overrides(argv)
+  args = parser.parse_arguments(rest)
+  ways = (args.workdir, args.weights, args.palette, args.pixels)
+  if sum(map(bool, ways)) != 1:
+    parser.error("give one of --workdir, --weights, --palette and --pixels")
+  for name in ("shard", "batch", "palette"):
+    value = getattr(args, name)
+    if value is not None and value < 1:
+      parser.error(f"--{name} {value} must be at least 1")
+  args.splits = args.splits.split(",")
+  for name in args.splits:
+    if name not in SPLITS:
+      parser.error(f"no split {name!r}{flags.did_you_mean(name, [*SPLITS])}")
+  return args, overrides
+
+
+if __name__ == "__main__":
+  sys.exit(main())

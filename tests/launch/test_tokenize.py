@@ -1,0 +1,202 @@
+"""launch.tokenize: the same codes however it ran, and clear refusals."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from data import arrays, codes
+from launch import datasets, first_stages, tokenize
+from tests.launch import tiny_stage
+
+SIZE = (8, 12)
+_FLAGS = ["--config.data.source=arrays", "--config.data.size=(8, 12)"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+  """Weights of a first stage with random parameters."""
+  return tiny_stage.write(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+  """An `.npz` of a training and a validation split, wider than they are cut."""
+  random = np.random.RandomState(0)
+  split = lambda n: random.randint(0, 256, (n, 8, 16, 3), np.uint8)
+  path = tmp_path_factory.mktemp("images") / "images.npz"
+  np.savez(
+    path,
+    train_images=split(21),
+    train_labels=np.arange(21) % 3,
+    validation_images=split(3),
+    validation_labels=np.arange(3),
+  )
+  return str(path)
+
+
+def _run(weights, images, out, *options):
+  command = [
+    f"--weights={weights}",
+    "--config=configs/vqgan_scenes.py",
+    f"--config.data.dir={images}",
+    f"--out={out}",
+    "--shard=8",
+    "--batch=1",
+    *_FLAGS,
+    *options,
+  ]
+  return tokenize.main(command)
+
+
+def _files(folder):
+  """The bytes of all files of a folder, by name."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }
+
+
+def test_codes_are_those_of_the_tokenizer(weights, images, tmp_path):
+  assert _run(weights, images, tmp_path, "--flips") == 0
+  found = codes.Codes(str(tmp_path), "train")
+  assert len(found) == 42 and found.flips and found.grid == (4, 6)
+  assert len(codes.Codes(str(tmp_path), "validation")) == 6
+  stage = first_stages.load(weights)
+  assert found.tokenizer == stage.fingerprint()
+  beside = first_stages.load(str(codes.tokenizer_path(str(tmp_path))))
+  assert beside.fingerprint() == found.tokenizer
+  with np.load(images) as held:
+    cut = held["train_images"][:, :, 2:14]
+  coder = first_stages.make_tokenizer(stage.config, SIZE)
+  both = np.stack([cut, cut[:, :, ::-1]], 1).reshape(42, *SIZE, 3)
+  expected = np.asarray(jax.jit(coder.encode)(stage.params, both))
+  records = found.read(np.arange(42))
+  same = np.stack([x["codes"] for x in records]) == expected
+  assert same.mean() > 0.99  # another batch may round another way
+  assert len(np.unique(expected)) > 4
+  assert [x["label"] for x in records] == (np.arange(42) // 2 % 3).tolist()
+
+
+def test_a_stopped_job_ends_with_the_same_files_on_any_devices(
+  weights, images, tmp_path, monkeypatch
+):
+  assert _run(weights, images, tmp_path / "whole") == 0
+  write, written = codes.write_shard, []
+
+  def killed(folder, number, columns):
+    if written:
+      partial = folder / ".shard-00001.7.partial"
+      partial.mkdir()
+      (partial / "label.npy").write_bytes(b"half")
+      raise OSError("no space left on device")
+    written.append(number)
+    write(folder, number, columns)
+
+  out = tmp_path / "stopped"
+  with monkeypatch.context() as patch:
+    patch.setattr(codes, "write_shard", killed)
+    assert _run(weights, images, out) == 1
+  assert not (out / "train" / codes.DESCRIPTION).exists()
+  first = (out / "train" / "shard-00000" / "codes.npy").stat().st_mtime_ns
+  one = jax.local_devices()[:1]
+  monkeypatch.setattr(jax, "local_devices", lambda: one)
+  assert _run(weights, images, out) == 0
+  again = (out / "train" / "shard-00000" / "codes.npy").stat().st_mtime_ns
+  assert again == first
+  assert _files(out) == _files(tmp_path / "whole")
+
+
+def test_what_belongs_to_an_image_is_cut_as_it_is(
+  weights, tmp_path, monkeypatch
+):
+  image = np.random.RandomState(1).randint(0, 256, (3, 8, 16, 3), np.uint8)
+  image[0, 0, 0] = 7
+  boxes = np.zeros((3, 1, 4), np.float32)
+  boxes[:] = [0, 0.25, 0.5, 0.5]  # columns 4 to 8 of 16, 2 to 6 of 12
+  source = arrays.Arrays(
+    image,
+    segmentation=image[..., 0],
+    depth=image[..., 1].astype(np.uint16),
+    boxes=boxes,
+    box_labels=np.int32([[4], [5], [6]]),
+  )
+  monkeypatch.setattr(datasets, "open_source", lambda *_: source)
+  assert _run(weights, "", tmp_path, "--flips", "--splits=train") == 0
+  found = codes.Codes(str(tmp_path), "train").read(np.arange(6))
+  for i, record in enumerate(found):
+    cut = image[i // 2][:, 2:14]
+    cut = cut[:, ::-1] if i % 2 else cut
+    np.testing.assert_array_equal(record["segmentation"], cut[..., 0])
+    order = record["depth"].ravel().argsort(kind="stable")
+    assert (np.diff(cut[..., 1].ravel()[order].astype(int)) >= 0).all()
+    left, right = (2 / 12, 6 / 12) if i % 2 == 0 else (6 / 12, 10 / 12)
+    np.testing.assert_allclose(
+      record["boxes"], [[0, left, 0.5, right]], atol=1e-6
+    )
+    assert record["box_labels"].tolist() == [4 + i // 2]
+    np.testing.assert_allclose(record["crop"], [0, 2 / 16, 1, 14 / 16])
+
+
+@pytest.mark.parametrize("kind", ["--palette=5", "--pixels"])
+def test_pixels_are_written_without_a_first_stage(images, tmp_path, kind):
+  command = [
+    kind,
+    "--config=configs/vqgan_scenes.py",
+    f"--config.data.dir={images}",
+    f"--out={tmp_path}",
+    "--splits=train",
+    *_FLAGS,
+  ]
+  assert tokenize.main(command) == 0
+  before = _files(tmp_path)
+  assert tokenize.main(command) == 0
+  assert _files(tmp_path) == before
+  found = codes.Codes(str(tmp_path), "train")
+  assert found.grid == SIZE and found.factor == 1
+  assert found.num_codes == (5 if "palette" in kind else 256)
+  assert found.read(np.array([0]))[0]["codes"].max() < found.num_codes
+
+
+def test_jobs_that_differ_do_not_mix(weights, images, tmp_path, capsys):
+  assert _run(weights, images, tmp_path, "--splits=train") == 0
+  capsys.readouterr()
+
+  def refused(*options, weights=weights):
+    code = _run(weights, images, tmp_path, *options)
+    error = capsys.readouterr().err
+    assert code and error.count("\n") == 1
+    return error
+
+  assert "another job (flips False, now True)" in refused("--flips")
+  assert "(grid [4, 6], now [4, 4])" in refused("--config.data.size=(8, 8)")
+  assert "shard_images 8, now 9" in refused("--shard=9")
+  other = tiny_stage.write(tmp_path / "other", seed=1)
+  assert "holds codes of tokenizer" in refused(weights=other)
+  (tmp_path / "validation").mkdir()
+  (tmp_path / "validation" / "notes.txt").write_text("mine")
+  assert "holds something else" in refused()
+  content = json.loads((tmp_path / "train" / codes.DESCRIPTION).read_text())
+  assert content["shards"] == [8, 8, 5]
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (["--palette=4"], "give one of --workdir, --weights"),
+    (["--splits=test"], "no split 'test'"),
+    (["--shard=0"], "--shard 0 must be at least 1"),
+    (["--config.data.sice=3"], "Did you mean --config.data.size?"),
+    (["--config.data.size=(7, 12)"], "must be multiples of the factor 2"),
+    (["--flip"], "Did you mean --flips?"),
+  ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+  weights, images, tmp_path, capsys, options, message
+):
+  assert _run(weights, images, tmp_path, *options) in (1, 2)
+  error = capsys.readouterr().err
+  assert message in error and error.count("\n") == 1
+  assert not (tmp_path / "train").exists()
