@@ -15,7 +15,7 @@ _FULL = {
   "vqgan_ffhq": 72_141_699,
   "vqgan_celeba_hq": 72_141_699,
   "vqgan_faces": 72_141_699,
-  "vqgan_ffhq1024": None,
+  "vqgan_ffhq1024": 75_407_235,
   "vqgan_ade20k_segmentation": None,
   "vqgan_coco_segmentation": None,
   "vqgan_depth": None,
