@@ -16,8 +16,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q
 COMPILE := uv pip compile --quiet --universal --generate-hashes \
   --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help install install-dev demo demo-colorize test test-slow lint \
-  lock clean
+.PHONY: help install install-dev demo demo-colorize demo-vqgan test \
+  test-slow lint lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' Makefile | \
@@ -32,6 +32,9 @@ demo: install  ## Train, sample and evaluate a small DCTransformer.
 
 demo-colorize: install  ## The same with a luma-first model that colours.
 	$(BIN)/python -m launch.demo --colorize $(ARGS)
+
+demo-vqgan: install  ## Learn a codebook, then sharpen it with a discriminator.
+	$(BIN)/python -m launch.demo_vqgan $(ARGS)
 
 test: install-dev  ## The tests, below 15 minutes on two cores.
 	$(PYTEST) $(ARGS)

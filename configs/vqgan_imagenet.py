@@ -91,6 +91,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.adversary.r1_every = 16
   config.adversary.peak = 5.4e-5  # learning rate; 4.5e-6 x 12
   config.adversary.warmup_steps = 0
+  config.adversary.schedule = "constant"
 
   config.optimizer = ml_collections.ConfigDict()
   config.optimizer.name = "adam"
@@ -98,6 +99,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.warmup_steps = 0
   config.optimizer.schedule = "constant"
   config.optimizer.final = 0.0  # of other schedules, a share of the peak
+  config.optimizer.decay_steps = 0  # when they reach it; 0: at the end
   config.optimizer.b1 = 0.5
   config.optimizer.b2 = 0.9
   config.optimizer.weight_decay = 0.0
@@ -181,6 +183,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.adversary.channels, config.adversary.num_layers = 8, 1
   config.adversary.peak = config.optimizer.peak = 1e-3
   config.optimizer.warmup_steps = config.adversary.warmup_steps = 0
+  config.optimizer.decay_steps = 0
   train.num_steps, train.batch_size = 60, 8
   train.log_every, train.checkpoint_every = 10, 30
   config.eval.every, config.eval.batch_size = 30, 16

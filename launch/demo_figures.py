@@ -151,7 +151,8 @@ def nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 def table(figures: list[Figure]) -> str:
   """Lay figures out for the terminal."""
   width = max(len(figure.name) for figure in figures)
-  lines = [f"{'':<{width}}  {'value':>7}  {'bar':<13} ignoring the label"]
+  last = "ignoring the label" if any(x.blind for x in figures) else ""
+  lines = [f"{'':<{width}}  {'value':>7}  {'bar':<13} {last}"]
   for figure in figures:
     blind = "" if figure.blind is None else f"{figure.blind:.3f}"
     verdict = "" if figure.passed else "  MISSED"
@@ -163,6 +164,8 @@ def table(figures: list[Figure]) -> str:
 
 
 def _bar(figure):
+  if figure.low is None and figure.high is None:
+    return ""
   if figure.low is None:
     return f"<= {figure.high:g}"
   if figure.high is None:

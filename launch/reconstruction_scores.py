@@ -1,4 +1,7 @@
-"""Scores a run's reconstructions against the very crops they are of."""
+"""Scores a run's reconstructions against the very crops they are of.
+
+With a codebook, also how the split uses its codes.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +11,15 @@ import numpy as np
 
 from data import source as source_lib
 from evaluation import image_sets, pixels
-from launch import datasets, errors, image_sources, score_job, scores, tasks
+from launch import (
+  code_usage,
+  datasets,
+  errors,
+  image_sources,
+  score_job,
+  scores,
+  tasks,
+)
 from training import sharding
 
 
@@ -35,12 +46,15 @@ def reconstruct(job: score_job.Job) -> dict[str, Any]:
   found, notes = scores.score(
     extracted, job.net, made.name, against, against.features, ["fid"]
   )
+  usage: dict[str, float] = {}
+  if tasks.offers(run.task, "count_codes"):
+    usage = code_usage.measure(run.task, job.state, _batches(job, source))
   return scores.describe(
     made.name,
     source.name,
     extracted,
     job.net,
-    {**_named_reconstruction(found), **sums.means()},
+    {**_named_reconstruction(found), **sums.means(), **usage},
     notes,
     crop=scores.crop_name(args.size),
     step=job.step,
@@ -66,15 +80,11 @@ def _reconstructions(
 ) -> Iterator[np.ndarray]:
   """Yields reconstructions of each image once, adding them to the pairs."""
   run = job.run
-  mesh = sharding.make_mesh({"data": -1})
   step = jax.jit(run.task.reconstruct)
-  batches = datasets.eval_batches(
-    run.config, run.adapter, run.measured, source, mesh
-  )
   real = originals.pieces(1)
   waiting: list[np.ndarray] = []
   last = -1
-  for batch in batches:
+  for batch in _batches(job, source):
     made, ids, mask = scores.host(
       (step(job.state, batch), batch["example_id"], batch["mask"])
     )
@@ -94,6 +104,13 @@ def _reconstructions(
         waiting = []
   if waiting:
     yield image_sources.stack(waiting, "the reconstructions")
+
+
+def _batches(job, source):
+  run, mesh = job.run, sharding.make_mesh({"data": -1})
+  return datasets.eval_batches(
+    run.config, run.adapter, run.measured, source, mesh
+  )
 
 
 def _named_reconstruction(found: dict[str, float]) -> dict[str, float]:

@@ -125,20 +125,25 @@ def make_task(
 ) -> task_lib.VQGANTask:
   """Makes the task."""
   del measured  # it goes to `init`
+  num_steps = config.train.num_steps
   critic, critic_tx = make_adversary(config), None
   if critic is not None:
     least = config.adversary.warmup_steps + 1
     critic_tx = optimizers.make(
       config,
+      final=0.0,
       peak=config.adversary.peak,
+      schedule=config.adversary.schedule,
       warmup_steps=config.adversary.warmup_steps,
-      total_steps=max(config.train.num_steps - critic.start, least),
+      total_steps=max(num_steps - critic.start, least),
     )
   gumbel = config.quantizer.temperature
   return task_lib.VQGANTask(
     model=make_model(config),
     size=tuple(config.data.size),
-    tx=optimizers.make(config),
+    tx=optimizers.make(
+      config, total_steps=config.optimizer.decay_steps or num_steps
+    ),
     target="segmentation" if _labels(config) else "image",
     perceptual=config.loss.perceptual,
     codebook_weight=config.loss.codebook,
@@ -213,6 +218,26 @@ def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     batch = {task.input: np.zeros(rows.shape, rows.dtype)}
     measured |= task.measure([batch])
   return measured
+
+
+def exported(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  state: state_lib.State,
+) -> tuple[
+  ml_collections.ConfigDict, Mapping[str, np.ndarray], state_lib.State
+]:
+  """Returns what encodes and decodes: the autoencoder, without its losses."""
+  del measured
+  with config.unlocked():
+    config = config.copy_and_resolve_references()
+    config.adversary.weight = config.loss.perceptual = 0.0
+    config.quantizer.seed_codebook = False
+  generator = state.sampling_params["generator"]
+  state = state.replace(
+    params={"generator": generator}, ema=None, model_state={}, frozen={}
+  )
+  return config.lock(), {}, state
 
 
 def make_sampler(

@@ -1,0 +1,188 @@
+"""The VQGAN demo: learn a codebook, then sharpen it with a discriminator.
+
+    python -m launch.demo_vqgan --workdir=runs/demo-vqgan
+
+Ten minutes on two CPU cores. Renders the embedded dataset on first use, trains
+`configs/vqgan_scenes.py` up to the start of its discriminator and measures,
+goes on to the end and measures again. Ends with a table of figures beside their
+bars, and a picture: real images, reconstructions without the discriminator,
+and with it. Started again, it goes on where it was.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from data.scenes import rules
+from evaluation import pixels
+from launch import (
+  code_usage,
+  datasets,
+  demo_figures,
+  errors,
+  evaluate,
+  flags,
+  pictures,
+  report,
+  setup,
+  train,
+)
+from training import checkpoint, rundir
+
+_SHOWN = 8  # columns of the picture
+_PHASES = ("without", "with")
+_ENLARGED = 2
+
+
+@errors.command
+def main(argv: list[str]) -> int:
+  """Runs the command."""
+  parser = flags.Parser(__doc__, "launch.demo_vqgan")
+  parser.add_argument(
+    "--workdir", type=Path, default=Path("runs/demo-vqgan"), help="of the run"
+  )
+  parser.add_argument(
+    "--tiny", action="store_true", help="everything small: to try the command"
+  )
+  args = parser.parse_arguments(argv)
+  config = flags.load(f"configs/vqgan_scenes.py:{'tiny' if args.tiny else ''}")
+  setup.start(config.platform)
+  setup.log_to_terminal()
+  began = time.monotonic()
+  for phase, stop in zip(_PHASES, (config.adversary.start, None)):
+    if not _trained(config, args.workdir, stop):
+      print("stopped: the same command goes on")
+      return train.EXIT_RESUMABLE
+    if not _path(args.workdir, phase).is_file():
+      look(args.workdir, phase)
+  figures = judge(args.workdir)
+  print(demo_figures.table(figures))
+  usage = resource.getrusage(resource.RUSAGE_SELF)
+  cpu = usage.ru_utime + usage.ru_stime
+  print(f"{time.monotonic() - began:.0f} s, {cpu:.0f} CPU seconds")
+  print(f"pictures  {draw(args.workdir)}")
+  print(f"page      {report.write(args.workdir)}")
+  return 0
+
+
+def look(workdir: Path, phase: str) -> None:
+  """Reconstructs the evaluation split; keeps figures and some pictures.
+
+  Args:
+    workdir: of a run.
+    phase: of its newest checkpoint, "without" or "with" a discriminator.
+  """
+  job = evaluate.open_job(workdir)
+  run = job.run
+  batches = lambda: datasets.eval_batches(
+    run.config, run.adapter, run.measured, job.source, job.mesh
+  )
+  step = jax.jit(run.task.reconstruct)
+  made = np.concatenate(
+    [
+      np.asarray(step(job.state, batch))[np.asarray(batch["mask"])]
+      for batch in batches()
+    ]
+  )
+  real = np.concatenate(
+    [
+      batch["image"][batch["mask"]]
+      for batch in datasets.image_batches(
+        run.config, run.adapter, job.source, 64
+      )
+    ]
+  )
+  found = code_usage.measure(run.task, job.state, batches())
+  found["psnr_db"] = float(pixels.psnr(made, real).mean())
+  found["colour_right"] = float(
+    np.mean(rules.colour(made) == rules.colour(real))
+  )
+  found["edges"] = laplacian_energy(made) / laplacian_energy(real)
+  path = _path(workdir, phase)
+  path.parent.mkdir(exist_ok=True)
+  np.savez(path.with_suffix(".npz"), real=real[:_SHOWN], made=made[:_SHOWN])
+  rundir.write_json(path, {"step": job.step, "values": found})
+
+
+def judge(workdir: Path) -> list[demo_figures.Figure]:
+  """Puts both phases beside their bars, and writes what the report shows."""
+  before, after = (_content(workdir, phase)["values"] for phase in _PHASES)
+  figure = demo_figures.Figure
+  lost = before["psnr_db"] - after["psnr_db"]
+  off = [abs(float(np.log(values["edges"]))) for values in (before, after)]
+  figures = [
+    figure("PSNR, dB", before["psnr_db"], low=28),
+    figure("codes used, of 256", before["codes_used"], low=200),
+    figure("perplexity of the codes", before["codes_perplexity"], low=100),
+    figure("colour right (share)", before["colour_right"], low=0.97),
+    figure("Laplacian energy (of real)", before["edges"]),
+    figure("PSNR lost to the discriminator, dB", lost, high=3),
+    figure("codes used with it", after["codes_used"], low=200),
+    figure("perplexity with it", after["codes_perplexity"], low=100),
+    figure("colour right with it (share)", after["colour_right"], low=0.97),
+    figure("Laplacian energy with it (of real)", after["edges"]),
+    figure("its distance from real (of that before)", off[1] / off[0], high=1),
+  ]
+  path = workdir / "eval" / str(_content(workdir, "with")["step"]) / "demo.json"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  rundir.write_json(path, {"demo": {x.name: float(x.value) for x in figures}})
+  return figures
+
+
+def draw(workdir: Path) -> Path:
+  """Shows real images above both reconstructions of each."""
+  held = [
+    np.load(_path(workdir, phase).with_suffix(".npz")) for phase in _PHASES
+  ]
+  rows = np.concatenate([held[0]["real"], *[x["made"] for x in held]])
+  rows = rows.repeat(_ENLARGED, 1).repeat(_ENLARGED, 2)
+  image = pictures.grid(rows, columns=len(held[0]["real"]))
+  step = _content(workdir, "with")["step"]
+  path = workdir / "samples" / f"{step}-real-without-with.png"
+  path.parent.mkdir(exist_ok=True)
+  Image.fromarray(image).save(path)
+  return path
+
+
+def laplacian_energy(images: np.ndarray) -> float:
+  """Returns the mean squared Laplacian of the luma of uint8 [n, h, w, 3]."""
+  luma = images.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+  across = luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+  down = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1]
+  return float(np.mean((across + down - 4 * luma[:, 1:-1, 1:-1]) ** 2))
+
+
+def _trained(
+  config: ml_collections.ConfigDict, workdir: Path, stop: int | None
+) -> bool:
+  """Trains up to a step (None: the last), unless that has been done."""
+  with config.unlocked():
+    part = config.copy_and_resolve_references()
+    if stop is not None:
+      part.train.num_steps = stop
+  part.lock()
+  done = checkpoint.steps(rundir.RunDirectory(workdir).checkpoints)
+  if done and max(done) >= part.train.num_steps:
+    return True
+  finished = train.train(part, workdir, accept_changes=True, stream=sys.stderr)
+  return finished.reason == "completed"
+
+
+def _path(workdir: Path, phase: str) -> Path:
+  return workdir / "demo" / f"{phase}.json"
+
+
+def _content(workdir: Path, phase: str) -> dict[str, Any]:
+  return json.loads(_path(workdir, phase).read_text("utf-8"))
+
+
+if __name__ == "__main__":
+  sys.exit(main())
