@@ -75,6 +75,29 @@ def export(generator: Mapping[str, Any]) -> dict[str, np.ndarray]:
   }
 
 
+def check_names(
+  missing: list[str], unexpected: list[str], misshaped: list[str]
+) -> None:
+  """Raise TamingError with all names that do not fit, if there are any."""
+  problems = {
+    "missing": missing,
+    "unexpected": unexpected,
+    "mis-shaped": misshaped,
+  }
+  if any(problems.values()):
+    raise taming.TamingError(
+      "the checkpoint does not fit its configuration: "
+      + "; ".join(f"{k}: {listed(v)}" for k, v in problems.items() if v)
+    )
+
+
+def listed(names: list[str]) -> str:
+  """Return the first names in order, and how many more there are."""
+  more = len(names) - _SHOWN
+  text = ", ".join(sorted(names)[:_SHOWN])
+  return f"{text} and {more} more" if more > 0 else text
+
+
 def _collect(tensors, shapes, name_of):
   """Fill a tree of shapes with tensors; all that does not fit is listed."""
   tree, expected, missing, misshaped = {}, set(), [], []
@@ -94,16 +117,7 @@ def _collect(tensors, shapes, name_of):
     for name in tensors
     if name not in expected and not _IGNORED.search(name)
   ]
-  problems = {
-    "missing": missing,
-    "unexpected": unexpected,
-    "mis-shaped": misshaped,
-  }
-  if any(problems.values()):
-    raise taming.TamingError(
-      "the checkpoint does not fit its configuration: "
-      + "; ".join(f"{k}: {_listed(v)}" for k, v in problems.items() if v)
-    )
+  check_names(missing, unexpected, misshaped)
   return flax.traverse_util.unflatten_dict(tree)
 
 
@@ -178,9 +192,3 @@ def _to_theirs(path, array):
   if array.ndim == 2:
     array = array[None, None]
   return array.transpose(3, 2, 0, 1)  # [c', c, h, w]
-
-
-def _listed(names):
-  more = len(names) - _SHOWN
-  text = ", ".join(sorted(names)[:_SHOWN])
-  return f"{text} and {more} more" if more > 0 else text
