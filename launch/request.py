@@ -2,9 +2,33 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoising:
+  """How a model that denoises in steps is asked to; see `sundae.decode`.
+
+  Attributes:
+    steps: at most that many.
+    min_steps: before a sample may stop by itself.
+    end_temperature: of the last step; the first has the request's.
+    proportion: of drawn codes that the first step accepts.
+    end_proportion: of the last step.
+    confident: accept the likeliest, not any.
+    argmax: one more, greedy step.
+  """
+
+  steps: int
+  min_steps: int
+  end_temperature: float
+  proportion: float
+  end_proportion: float
+  confident: bool
+  argmax: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +45,10 @@ class Request:
     given: None, or how `image` conditions: "upsample", "colorize" or
       "complete".
     image: uint8 [h, w, 3].
-    fraction: of the list that "complete" keeps.
+    fraction: of the list, or of the picture, that "complete" keeps.
+    condition: what a conditional model is to obey: a map or picture, array as
+      it was stored, or values of JSON; None takes those of the dataset.
+    denoising: None for models that do not denoise in steps.
   """
 
   temperature: float = 1.0
@@ -33,10 +60,16 @@ class Request:
   given: str | None = None
   image: np.ndarray | None = None
   fraction: float = 0.0
+  condition: Any = None
+  denoising: Denoising | None = None
 
 
 def from_config(config: ml_collections.ConfigDict, **fields) -> Request:
-  """Return the settings of `config.sample`, with some fields replaced."""
+  """Return the settings of `config.sample`, with some fields replaced.
+
+  Fields of `Denoising` are given as those of `Request` are. A temperature or
+  proportion alone is that of the last step too.
+  """
   sample = config.sample
   defaults = {
     "temperature": sample.temperature,
@@ -45,4 +78,34 @@ def from_config(config: ml_collections.ConfigDict, **fields) -> Request:
     "guidance": sample.guidance,
   }
   given = {name: x for name, x in fields.items() if x is not None}
+  if "steps" in sample:
+    given["denoising"] = _denoising(sample, given)
   return Request(**{**defaults, **given})
+
+
+def labels(request: Request, num_classes: int) -> np.ndarray:
+  """Return the labels that samples take in turn, int32.
+
+  Raises:
+    ValueError: labels that the model does not have.
+  """
+  if request.labels is None:
+    return np.arange(max(num_classes, 1), dtype=np.int32)
+  if not num_classes:
+    raise ValueError("labels were given, but the model has no classes")
+  # The null class, num_classes, is a label too.
+  wrong = [x for x in request.labels if not 0 <= x <= num_classes]
+  if wrong:
+    raise ValueError(
+      f"label {wrong[0]} must be between 0 and {num_classes - 1}"
+    )
+  return np.asarray(request.labels, np.int32)
+
+
+def _denoising(sample, given) -> Denoising:
+  """Take what is given out of `given`, and the rest from the config."""
+  for name in ("temperature", "proportion"):
+    if name in given:
+      given.setdefault(f"end_{name}", given[name])
+  names = [field.name for field in dataclasses.fields(Denoising)]
+  return Denoising(**{x: given.pop(x, sample[x]) for x in names})

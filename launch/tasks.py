@@ -22,6 +22,7 @@ from training import task as task_lib
 ADAPTERS = {
   "dctransformer": "launch.adapters.dctransformer",
   "prior": "launch.adapters.prior",
+  "sundae": "launch.adapters.sundae",
   "vqgan": "launch.adapters.vqgan",
 }
 
@@ -43,6 +44,8 @@ class Adapter(Protocol):
     LIKELIHOOD: by name, the sums of `eval_step` that add up to a total cost;
       the first is the headline.
     RULE: how the state is sharded.
+    SAMPLING: the flags of launch.sample that mean something to it, for an
+      adapter that has `make_requested_sampler` (see `launch.sample_flags`).
   """
 
   LIKELIHOOD: Mapping[str, tuple[str, ...]]

@@ -139,6 +139,12 @@ def matrices(params: Any) -> Any:
   return jax.tree.map(lambda x: x.ndim >= 2, params)
 
 
+def kernels(params: Any) -> Any:
+  """Mark the kernels of matrix products: no bias, norm, table: bools."""
+  is_kernel = lambda path, leaf: path[-1].key == "kernel"
+  return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
 def accumulate(
   loss_fn: Callable[..., tuple[Any, Mapping[str, Any]]],
   num: int,

@@ -1,0 +1,91 @@
+"""SUNDAE: config sections to hourglass, task and encoders.
+
+`config.model.num_classes` -1 takes the number of classes of the dataset.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import ml_collections
+import numpy as np
+
+from launch.adapters import codes, optimizers, precision, sundae_sampling
+from layers import transformer
+from sundae import model as model_lib
+from sundae import task as task_lib
+from training import optimizer, sharding
+
+# There is no likelihood: what denoising costs is reported by unroll.
+LIKELIHOOD = {"denoising": ()}
+RULE = sharding.FsdpRule()
+
+check = codes.check
+make_encode = codes.make_encode
+make_array_encode = codes.make_array_encode
+rows_per_example = codes.rows_per_example
+SAMPLING = ("labels", "top_k", "top_p", "guidance")
+make_sampler = sundae_sampling.make_sampler
+make_requested_sampler = sundae_sampling.make_requested_sampler
+
+_EPSILON = 1e-5  # of the released LayerNorms
+
+
+def make_model(
+  config: ml_collections.ConfigDict,
+  measured: Mapping[str, np.ndarray],
+  grid: tuple[int, int],
+  num_codes: int,
+) -> model_lib.Hourglass:
+  """Makes the network over a grid of codes."""
+  options = config.model
+  num_classes = options.num_classes
+  if num_classes < 0:
+    num_classes = int(measured["num_classes"])
+  return model_lib.Hourglass(
+    grid=grid,
+    num_codes=num_codes,
+    shape=transformer.Shape(
+      width=options.width,
+      num_heads=options.heads,
+      head_width=options.head_width,
+      gate=None,
+      qkv_bias=False,
+      epsilon=_EPSILON,
+      dtype=precision.dtype(config.train.dtype),
+      implementation=options.attention,
+      remat=config.train.remat,
+    ),
+    num_classes=num_classes,
+    layers=tuple(options.layers),
+    factors=tuple(tuple(factor) for factor in options.factors),
+    resampling=options.resampling,
+    reference=options.reference,
+  )
+
+
+def make_task(
+  config: ml_collections.ConfigDict, measured: Mapping[str, np.ndarray]
+) -> task_lib.SundaeTask:
+  """Makes the task."""
+  coder = codes.make_tokenizer(config, measured)
+  return task_lib.SundaeTask(
+    model=make_model(config, measured, coder.grid, coder.num_codes),
+    tokenizer=coder,
+    tx=optimizers.make(config, decay_mask=optimizer.kernels),
+    unrolls=config.train.unrolls,
+    ema_decay=config.optimizer.ema_decay or None,
+    accumulate=config.train.accumulate,
+    class_drop=config.model.class_drop,
+    from_codes=config.data.source == "codes",
+  )
+
+
+def measure(
+  config: ml_collections.ConfigDict, batches: Iterable[Mapping]
+) -> dict[str, np.ndarray]:
+  """Loads the first stage."""
+  return codes.measure(config, batches)
+
+
+def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+  """Returns a blank first stage, and a dataset without classes."""
+  return {**codes.assumed(config), "num_classes": np.int32(0)}
