@@ -143,6 +143,9 @@ def generate(
     done += min(batch, n - start)
     if progress:
       progress(done, n)
+  if jax.process_count() > 1:
+    # The others read what the first one wrote.
+    multihost_utils.sync_global_devices("samples")
   return samples
 
 

@@ -113,8 +113,9 @@ def main(argv: list[str]) -> int:
   for name in names:
     content = evaluate(job, name, average=not args.no_average)
     path = write(job, name, content)
-    print(table(content))
-    print(path)
+    if jax.process_index() == 0:
+      print(table(content))
+      print(path)
   return 0
 
 

@@ -49,12 +49,16 @@ def main(args: argparse.Namespace) -> int:
   runs.load_config(args.workdir)
   net = scores.open_network(args.inception, args.preprocess)
   while True:
-    ended, step = _ended(args.workdir), _newest(args.workdir)
-    if step is not None or not args.watch:
+    # Read before the newest step: nothing follows it once the run has ended.
+    ended = _agreed(_ended(args.workdir))
+    step = _agreed(_newest(args.workdir))
+    if step >= 0 or not args.watch:
       score_checkpoint(args, net)
-    if not args.watch or (ended and step == _newest(args.workdir)):
+    if not args.watch:
       return 0
-    if step == _newest(args.workdir):
+    if step == _agreed(_newest(args.workdir)):
+      if ended:
+        return _report_end(args.workdir, step)
       time.sleep(args.poll)
 
 
@@ -289,17 +293,24 @@ def _label(job: score_job.Job) -> str:
   return "-".join(parts + (["raw"] if args.no_average else []))
 
 
-def _newest(workdir: Path) -> int | None:
+def _newest(workdir: Path) -> int:
+  """Returns the newest step that has a checkpoint, or -1."""
   found = checkpoint.steps(rundir.RunDirectory(workdir).checkpoints)
-  return found[-1] if found else None
+  return found[-1] if found else -1
 
 
 def _ended(workdir: Path) -> bool:
   return rundir.RunDirectory(workdir).status().get("state") in _FINAL
 
 
-def _agreed(value: bool) -> bool:
+def _report_end(workdir: Path, step: int) -> int:
+  if step < 0:
+    raise errors.CommandError(f"{workdir} has ended without a checkpoint")
+  return 0
+
+
+def _agreed(value: int) -> int:
   """Returns what process 0 says, on every process."""
   if jax.process_count() == 1:
-    return bool(value)
-  return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+    return int(value)
+  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from data import source as source_lib
@@ -106,9 +107,10 @@ def neighbours(
   pictures = np.concatenate(list(training.pieces(64)))
   pictures = pictures.reshape(*shown.shape, *pictures.shape[1:])
   first = next(images.take(count).pieces(count))
-  nearest.figure(
-    first, pictures[: len(first)], near.distances, drawn.picture("nearest")
-  )
+  if jax.process_index() == 0:
+    nearest.figure(
+      first, pictures[: len(first)], near.distances, drawn.picture("nearest")
+    )
   return {
     "memorised_fraction": nearest.memorised_fraction(fake, drawn.pool, real),
     "nearest_median": float(np.median(near.distances[:, 0])),
@@ -145,7 +147,9 @@ def classes(drawn: Drawn, found: features.Features) -> dict[str, float]:
     raise errors.CommandError(
       "no class has more than 3 images in both sets: raise --num_samples"
     )
-  per_class.figure(scored, drawn.source.class_names, drawn.picture("per-class"))
+  if jax.process_index() == 0:
+    path = drawn.picture("per-class")
+    per_class.figure(scored, drawn.source.class_names, path)
   recall = [c.recall for c in scored]
   return {
     "class_precision_mean": float(np.mean([c.precision for c in scored])),
