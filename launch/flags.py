@@ -3,14 +3,15 @@
     --config=configs/dct_scenes.py:tiny --config.optimizer.peak=1e-3
 
 A config is a Python file with `get_config(arg) -> ConfigDict`, looked for on
-disk and then among the configs that ship. A misspelt option, config or field
-exits with code 2 and the nearest name.
+disk and then among the configs that ship, or the config.json of a run. A
+misspelt option, config or field exits with code 2 and the nearest name.
 """
 
 import argparse
 import ast
 import difflib
 import importlib.util
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -122,7 +123,23 @@ def split_overrides(
 def load(
   name: str, overrides: Sequence[tuple[str, str]] = ()
 ) -> ml_collections.ConfigDict:
-  """Loads `FILE.py[:ARG]`, applies the overrides in order and locks it."""
+  """Loads `FILE.py[:ARG]`, applies the overrides in order and locks it.
+
+  Or the config.json of a run.
+  """
+  config = _remembered(name) if name.endswith(".json") else _computed(name)
+  for field, text in overrides:
+    override(config, field, text)
+  return config
+
+
+def locked(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """Makes the config of what JSON kept of it: lists are tuples again."""
+  return ml_collections.ConfigDict(_tuples(values)).lock()
+
+
+def _computed(name: str) -> ml_collections.ConfigDict:
+  """Calls the function of a config file."""
   path, _, arg = name.partition(".py:")
   path = path if path.endswith(".py") else f"{path}.py"
   file = _find(path)
@@ -133,11 +150,25 @@ def load(
   spec.loader.exec_module(module)
   if not hasattr(module, "get_config"):
     raise UsageError(f"{file} must define get_config(arg) -> ConfigDict")
-  config = module.get_config(arg)
-  config.lock()
-  for field, text in overrides:
-    override(config, field, text)
-  return config
+  return module.get_config(arg).lock()
+
+
+def _remembered(name: str) -> ml_collections.ConfigDict:
+  """Reads what a run remembers."""
+  try:
+    return locked(json.loads(Path(name).read_text("utf-8")))
+  except (OSError, ValueError, TypeError) as error:
+    raise UsageError(f"{name} is not the config.json of a run: {error}") from (
+      error
+    )
+
+
+def _tuples(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _tuples(inner) for key, inner in value.items()}
+  if isinstance(value, list):
+    return tuple(_tuples(inner) for inner in value)
+  return value
 
 
 def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:

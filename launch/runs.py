@@ -21,6 +21,8 @@ from launch import errors, flags, tasks
 from training import checkpoint, rundir
 from training import task as task_lib
 
+locked = flags.locked
+
 MEASURED = "measured.npz"
 # What may change between two starts of a run, because no step depends on it.
 MAY_CHANGE = (
@@ -106,12 +108,7 @@ def load_config(workdir: Path) -> ml_collections.ConfigDict:
       f"{workdir} holds no run: give the --workdir of a launch.train",
       f"python -m launch.train --config={_example()} --workdir={quoted}",
     )
-  return locked(rundir.RunDirectory(workdir).config)
-
-
-def locked(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """Makes the config of what JSON kept of it: lists are tuples again."""
-  return ml_collections.ConfigDict(_tuples(values)).lock()
+  return flags.locked(rundir.RunDirectory(workdir).config)
 
 
 def measure(
@@ -157,14 +154,6 @@ def _replace(path: Path, data: bytes) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
-
-
-def _tuples(value):
-  if isinstance(value, dict):
-    return {key: _tuples(inner) for key, inner in value.items()}
-  if isinstance(value, list):
-    return tuple(_tuples(inner) for inner in value)
-  return value
 
 
 def _example() -> str:

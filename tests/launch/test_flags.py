@@ -35,6 +35,17 @@ def test_config_argument_is_passed_on(config_file):
   assert _parse(f"--config={config_file}:tiny").config.model.width == 8
 
 
+def test_config_of_a_run_is_read_and_overridden(tmp_path):
+  path = tmp_path / "config.json"
+  path.write_text('{"seed": 3, "model": {"layers": [2, 2], "width": 8}}')
+  config = _parse(f"--config={path}", "--config.model.width=16").config
+  assert (config.seed, config.model.width) == (3, 16)
+  assert config.model.layers == (2, 2)
+  path.write_text("[1, 2")
+  with pytest.raises(flags.UsageError, match="is not the config"):
+    _parse(f"--config={path}")
+
+
 def test_overrides_take_the_type_of_the_field(config_file):
   config = _parse(
     f"--config={config_file}",

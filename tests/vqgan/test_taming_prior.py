@@ -11,7 +11,13 @@ import pytest
 from layers import logits as logits_lib
 from tests import shared
 from tests.vqgan import tiny
-from vqgan import decode, orders, taming, taming_prior
+from vqgan import (
+  decode,
+  orders,
+  taming,
+  taming_prior,
+  taming_prior_tensors,
+)
 
 
 @functools.cache
@@ -26,7 +32,7 @@ def _reference():
 
 def test_reference_logits_and_loss_are_the_same():
   golden, tensors, _, stage = _reference()
-  params = taming_prior.variables(tensors, stage)
+  params = taming_prior_tensors.variables(tensors, stage)
   codes, label = golden["z_indices"], golden["c_indices"][:, 0]
   np.testing.assert_array_equal(label, golden["class_label"])
   logits = tiny.jit(stage.module().apply)(params, codes, None, label)
@@ -40,7 +46,7 @@ def test_reference_logits_and_loss_are_the_same():
 
 def test_reference_greedy_continuation_is_the_same():
   golden, tensors, _, stage = _reference()
-  params = taming_prior.variables(tensors, stage)
+  params = taming_prior_tensors.variables(tensors, stage)
   keys = jax.random.split(jax.random.key(0), 4)
   drawn = tiny.jit(
     lambda keys, label: decode.sample(
@@ -72,8 +78,8 @@ def test_shapes_tell_all_but_heads_and_classes():
 
 def test_export_gives_the_tensors_back():
   _, tensors, _, stage = _reference()
-  params = taming_prior.variables(tensors, stage)
-  exported = taming_prior.export(params)
+  params = taming_prior_tensors.variables(tensors, stage)
+  exported = taming_prior_tensors.export(params)
   kept = {
     name: tensor
     for name, tensor in tensors.items()
@@ -91,7 +97,7 @@ def test_all_names_that_do_not_fit_are_listed():
   broken["transformer.ln_f.weight"] = np.zeros(95, np.float32)
   broken["transformer.extra"] = np.zeros(1, np.float32)
   with pytest.raises(taming.TamingError) as error:
-    taming_prior.variables(broken, stage)
+    taming_prior_tensors.variables(broken, stage)
   message = str(error.value)
   assert "missing: transformer.blocks.1.mlp.2.bias" in message
   assert "unexpected: transformer.extra" in message
@@ -102,11 +108,11 @@ def test_mask_must_be_that_of_the_settings():
   _, tensors, _, stage = _reference()
   other = dataclasses.replace(stage, n_unmasked=1 + 1)
   with pytest.raises(taming.TamingError, match="with n_unmasked 2"):
-    taming_prior.variables(tensors, other)
+    taming_prior_tensors.variables(tensors, other)
   masks = {name: np.array(x) for name, x in tensors.items() if "mask" in name}
   masks["transformer.blocks.2.attn.mask"][..., :5, :5] = 1
   with pytest.raises(taming.TamingError, match=r"blocks\.2\.attn\.mask"):
-    taming_prior.variables({**tensors, **masks}, stage)
+    taming_prior_tensors.variables({**tensors, **masks}, stage)
 
 
 def _with(config, **changes):
@@ -133,7 +139,7 @@ def test_condition_that_is_the_first_stage_may_be_an_identical_copy():
   assert stage.kind == "lowres"
   assert stage.condition is stage.first
   assert stage.module().num_conditions == 256
-  assert taming_prior.variables(both, stage)["params"]["head"]
+  assert taming_prior_tensors.variables(both, stage)["params"]["head"]
   name = "cond_stage_model.quant_conv.bias"
   both[name] = both[name] + 1
   with pytest.raises(taming.TamingError, match=r"differs in: quant_conv\.bias"):
@@ -178,7 +184,7 @@ def test_condition_without_parameters(target, options, key, expected):
 def test_rows_that_theirs_lacks_are_means_and_rows_of_no_code_are_left_out():
   golden, tensors, _, stage = _reference()
   more = dataclasses.replace(stage, num_classes=300)
-  table = taming_prior.variables(tensors, more)["params"]["code_table"]
+  table = taming_prior_tensors.variables(tensors, more)["params"]["code_table"]
   theirs = tensors["transformer.tok_emb.weight"]
   assert table["embedding"].shape == (301, 96)
   np.testing.assert_allclose(table["embedding"][300], theirs.mean(0), atol=1e-6)
@@ -186,7 +192,7 @@ def test_rows_that_theirs_lacks_are_means_and_rows_of_no_code_are_left_out():
   fewer = dataclasses.replace(
     stage, first=dataclasses.replace(stage.first, quantizer=small)
   )
-  params = taming_prior.variables(tensors, fewer)["params"]
+  params = taming_prior_tensors.variables(tensors, fewer)["params"]
   assert params["head"]["kernel"].shape == (96, 200)
   assert golden["logits"].shape[-1] == 256
 
@@ -200,10 +206,10 @@ def test_permuter_is_read_and_checked():
   assert stage.order == "z_curve"
   index = "permuter.forward_shuffle_idx"
   right = {**tensors, index: orders.order("z_curve", 16, 16)}
-  assert taming_prior.variables(right, stage)
+  assert taming_prior_tensors.variables(right, stage)
   wrong = {**tensors, index: orders.order("row", 16, 16)}
   with pytest.raises(taming.TamingError, match="is not the order z_curve"):
-    taming_prior.variables(wrong, stage)
+    taming_prior_tensors.variables(wrong, stage)
 
 
 @pytest.mark.parametrize(
@@ -234,4 +240,4 @@ def test_other_classes_and_files_are_refused():
 def test_prior_with_several_tables_is_not_exported():
   tree = {"condition_table": {"embedding": np.zeros((2, 3))}}
   with pytest.raises(taming.TamingError, match="condition_table/embedding"):
-    taming_prior.export({"params": tree})
+    taming_prior_tensors.export({"params": tree})
