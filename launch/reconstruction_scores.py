@@ -3,13 +3,13 @@
 With a codebook, also how the split uses its codes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from data import source as source_lib
 from evaluation import image_sets, pixels
 from launch import (
   code_usage,
@@ -17,38 +17,64 @@ from launch import (
   errors,
   image_sources,
   score_job,
+  score_pictures,
   scores,
+  split_statistics,
   tasks,
 )
 from training import sharding
 
+METRICS = ("fid", *scores.PAIRED)
 
-def reconstruct(job: score_job.Job) -> dict[str, Any]:
-  """Scores reconstructions of the evaluation split against its very crops."""
+
+def reconstruct(
+  job: score_job.Job,
+  num: int = 0,
+  metrics: Sequence[str] = METRICS,
+  mesh: Mesh | None = None,
+) -> dict[str, Any]:
+  """Scores reconstructions of the evaluation split against its very crops.
+
+  Args:
+    job: the checkpoint; its `source` is not looked at.
+    num: only so many of the split's first images; 0 takes all.
+    metrics: of METRICS.
+    mesh: where the state lives; all devices by default.
+  """
   run, args = job.run, job.args
   if not tasks.offers(run.task, "reconstruct"):
     raise errors.CommandError(
       f"task {run.config.task} does not reconstruct: ask for fid"
     )
   source = datasets.open_source(run.config, run.config.data.eval_split)
+  if num and num < len(source):
+    source = score_pictures.Part(source, np.arange(num))
+  mesh = sharding.make_mesh({"data": -1}) if mesh is None else mesh
+  batches = lambda: datasets.eval_batches(
+    run.config, run.adapter, run.measured, source, mesh
+  )
   originals = image_sources.from_run(run, source, args.size)
-  metrics = _metrics(job, originals)
-  sums = scores.PairSums(metrics)
+  sums = scores.PairSums(_paired(job, originals, metrics))
   made = image_sets.ImageSet(
     f"reconstructions of {source.name}, step {job.step}",
     len(source),
-    lambda count: _reconstructions(job, source, originals, sums, count),
+    lambda count: _reconstructions(job, batches(), originals, sums, count),
   )
-  extracted = scores.extract(made, job.net, args.batch)
-  against = scores.statistics_of(
-    originals, job.net, args.batch, scores.crop_name(args.size)
+  extracted = scores.extract(made, job.net, args.batch, keep=())
+  against = split_statistics.open_or_make(
+    run, source, job.net, args.batch, args.size
   )
   found, notes = scores.score(
-    extracted, job.net, made.name, against, against.features, ["fid"]
+    extracted,
+    job.net,
+    made.name,
+    against,
+    None,
+    [m for m in metrics if m == "fid"],
   )
   usage: dict[str, float] = {}
   if tasks.offers(run.task, "count_codes"):
-    usage = code_usage.measure(run.task, job.state, _batches(job, source))
+    usage = code_usage.measure(run.task, job.state, batches())
   return scores.describe(
     made.name,
     source.name,
@@ -62,29 +88,32 @@ def reconstruct(job: score_job.Job) -> dict[str, Any]:
   )
 
 
-def _metrics(job: score_job.Job, images: image_sets.ImageSet) -> list[str]:
+def _paired(
+  job: score_job.Job, images: image_sets.ImageSet, metrics: Sequence[str]
+) -> list[str]:
   """Leaves out SSIM of tiny images and, in tests, LPIPS's weights."""
   side = min(next(images.pieces(1)).shape[1:3])
   left_out = {"lpips"} if job.net.random else set()
   if side < pixels.SSIM_SIDE:
     left_out.add("ssim")
-  return [name for name in scores.PAIRED if name not in left_out]
+  return [
+    name for name in scores.PAIRED if name in metrics and name not in left_out
+  ]
 
 
 def _reconstructions(
   job: score_job.Job,
-  source: source_lib.Source,
+  batches: Iterable[Mapping[str, Any]],
   originals: image_sets.ImageSet,
   sums: scores.PairSums,
   count: int,
 ) -> Iterator[np.ndarray]:
   """Yields reconstructions of each image once, adding them to the pairs."""
-  run = job.run
-  step = jax.jit(run.task.reconstruct)
+  step = jax.jit(job.run.task.reconstruct)
   real = originals.pieces(1)
   waiting: list[np.ndarray] = []
   last = -1
-  for batch in _batches(job, source):
+  for batch in batches:
     made, ids, mask = scores.host(
       (step(job.state, batch), batch["example_id"], batch["mask"])
     )
@@ -104,13 +133,6 @@ def _reconstructions(
         waiting = []
   if waiting:
     yield image_sources.stack(waiting, "the reconstructions")
-
-
-def _batches(job, source):
-  run, mesh = job.run, sharding.make_mesh({"data": -1})
-  return datasets.eval_batches(
-    run.config, run.adapter, run.measured, source, mesh
-  )
 
 
 def _named_reconstruction(found: dict[str, float]) -> dict[str, float]:

@@ -11,9 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from data import source as source_lib
 from evaluation import (
   compare,
   features,
@@ -32,6 +30,7 @@ from launch import (
   score_job,
   score_pictures,
   scores,
+  split_statistics,
   tasks,
 )
 from training import checkpoint, rundir, sharding, tensorboard
@@ -50,13 +49,13 @@ def main(args: argparse.Namespace) -> int:
   net = scores.open_network(args.inception, args.preprocess)
   while True:
     # Read before the newest step: nothing follows it once the run has ended.
-    ended = _agreed(_ended(args.workdir))
-    step = _agreed(_newest(args.workdir))
+    ended = split_statistics.agreed(_ended(args.workdir))
+    step = split_statistics.agreed(_newest(args.workdir))
     if step >= 0 or not args.watch:
       score_checkpoint(args, net)
     if not args.watch:
       return 0
-    if step == _agreed(_newest(args.workdir)):
+    if step == split_statistics.agreed(_newest(args.workdir)):
       if ended:
         return _report_end(args.workdir, step)
       time.sleep(args.poll)
@@ -85,7 +84,7 @@ def score_checkpoint(args: argparse.Namespace, net: features.Network) -> None:
     )
   for name, compute in work:
     path = job.folder / f"{name}.json"
-    if _agreed(args.watch and path.exists()):
+    if split_statistics.agreed(args.watch and path.exists()):
       continue
     result = compute()
     if jax.process_index() == 0:
@@ -144,7 +143,9 @@ def score_samples(job: score_job.Job, metrics: list[str]) -> dict[str, Any]:
 def _explain(job, samples, images, extracted, metrics) -> dict[str, float]:
   """Draws the pictures that were asked for; returns what goes with them."""
   args = job.args
-  split = split_reference(job.run, job.source, job.net, args.batch, args.size)
+  split = split_statistics.open_or_make(
+    job.run, job.source, job.net, args.batch, args.size
+  )
   drawn = score_pictures.Drawn(
     job.run,
     job.step,
@@ -208,33 +209,10 @@ def run_reference(
     return scores.open_reference(
       args.reference, job.net, args.batch, args.size, args.data_dir
     )
-  found = split_reference(job.run, job.source, job.net, args.batch, args.size)
-  return found, found.features
-
-
-def split_reference(
-  run: runs.Run,
-  source: source_lib.Source,
-  net: features.Network,
-  batch: int,
-  size: int = 0,
-) -> reference.Statistics:
-  """Returns statistics of a split as the model sees it, kept in RUN/eval."""
-  split = source.name.split()[-1].replace("/", "-")
-  weights = net.weights.replace(":", "-")[:12]
-  name = f"reference-{split}-{size or 'full'}-{net.preprocess}-{weights}.npz"
-  path = run.workdir / "eval" / name
-  if _agreed(path.exists()):
-    found = reference.load(path)
-    if (found.metadata or {}).get("source") == source.fingerprint:
-      return found
-  images = image_sources.from_run(run, source, size)
-  found = scores.statistics_of(
-    images, net, batch, scores.crop_name(size), source=source.fingerprint
+  found = split_statistics.open_or_make(
+    job.run, job.source, job.net, args.batch, args.size
   )
-  if jax.process_index() == 0:
-    reference.save(path, found)
-  return found
+  return found, found.features
 
 
 def write_tensorboard(job: score_job.Job, found: dict[str, float]) -> None:
@@ -261,17 +239,17 @@ def _images(samples, size, name) -> image_sets.ImageSet:
 
 def _sampler(run, key, labels) -> tasks.Sampler:
   adapter = run.adapter
+  if not tasks.offers(run.task, "sample"):
+    raise errors.CommandError(
+      f"task {run.config.task} has nothing to sample: ask for --metrics="
+      f"{RECONSTRUCTION}"
+    )
   if tasks.offers(adapter, "make_requested_sampler"):
     asked = request.from_config(run.config, labels=labels)
     return adapter.make_requested_sampler(
       run.config, run.task, run.measured, key, asked
     )
-  if tasks.offers(adapter, "make_sampler"):
-    return adapter.make_sampler(run.config, run.task, run.measured, key)
-  raise errors.CommandError(
-    f"task {run.config.task} has nothing to sample: ask for --metrics="
-    f"{RECONSTRUCTION}"
-  )
+  return adapter.make_sampler(run.config, run.task, run.measured, key)
 
 
 def _labels(source, num) -> tuple[int, ...] | None:
@@ -307,10 +285,3 @@ def _report_end(workdir: Path, step: int) -> int:
   if step < 0:
     raise errors.CommandError(f"{workdir} has ended without a checkpoint")
   return 0
-
-
-def _agreed(value: int) -> int:
-  """Returns what process 0 says, on every process."""
-  if jax.process_count() == 1:
-    return int(value)
-  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

@@ -1,12 +1,86 @@
-"""FID and the other scores inside training, on a schedule, of few samples."""
+"""FID and the other scores inside training, on a schedule, of few images.
 
+`config.eval.scores` says when and which: of samples, or of reconstructions
+where a task draws none.
+"""
+
+import argparse
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
+import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 
 from evaluation import compare, features, image_sets, reference
-from launch import evaluators, image_sources, scores, tasks
+from launch import (
+  datasets,
+  errors,
+  evaluators,
+  flags,
+  image_sources,
+  reconstruction_scores,
+  runs,
+  score_job,
+  scores,
+  split_statistics,
+  tasks,
+)
 from training import state as state_lib
+from training import task as task_lib
+
+
+def open_network(
+  config: ml_collections.ConfigDict, task: task_lib.Task
+) -> features.Network | None:
+  """Loads Inception where scores are scheduled, else returns None.
+
+  Before the first step: a run does not find out after a day that a metric is
+  misspelt or that the weights are absent.
+
+  Raises:
+    ValueError: `config.eval.scores` does not fit the task, or no weights.
+  """
+  scored = config.eval.get("scores")
+  if not scored or not scored.every:
+    return None
+  known = _known(task)
+  for name in scored.metrics.split(","):
+    if name not in known:
+      raise errors.CommandError(
+        f"eval.scores.metrics has no {name!r}{flags.did_you_mean(name, known)}"
+      )
+  if scored.num < 2 or scored.batch < 1:
+    raise errors.CommandError(
+      f"eval.scores.num {scored.num} must be at least 2, and eval.scores.batch"
+      f" {scored.batch} at least 1"
+    )
+  return scores.open_network(scored.inception, scored.preprocess)
+
+
+def make(
+  run: runs.Run, net: features.Network, mesh: Mesh, key: jax.Array
+) -> "Scores | Reconstructions":
+  """Makes the evaluator of a run that is being trained."""
+  config, scored = run.config, run.config.eval.scores
+  metrics = scored.metrics.split(",")
+  if not tasks.offers(run.task, "sample"):
+    return Reconstructions(run, net, mesh)
+  return Scores(
+    run.adapter.make_sampler(config, run.task, run.measured, key),
+    scored.num,
+    config.sample.batch,
+    scored.every,
+    net,
+    lambda: split_statistics.open_or_make(
+      run,
+      datasets.open_source(config, config.data.split),
+      net,
+      scored.batch,
+    ),
+    metrics,
+  )
 
 
 class Scores:
@@ -20,18 +94,18 @@ class Scores:
     num: int,
     batch_size: int,
     every: int,
-    open_network: Callable[[], features.Network],
-    make_reference: Callable[[features.Network], reference.Statistics],
+    net: features.Network,
+    make_reference: Callable[[], reference.Statistics],
     metrics: Sequence[str] = compare.METRICS,
   ):
-    """Prepares; nothing is loaded or measured before the first `run`.
+    """Prepares; nothing is measured before the first `run`.
 
     Args:
       sampler: see `tasks.Sampler`.
       num: samples to score.
       batch_size: drawn at a time, always that many.
       every: steps between runs.
-      open_network: loads Inception.
+      net: Inception.
       make_reference: gives what samples are compared with.
       metrics: of `compare.METRICS`.
     """
@@ -39,17 +113,16 @@ class Scores:
     self._sampler = sampler
     self._num = num
     self._batch_size = batch_size
-    self._open_network = open_network
+    self._net = net
     self._make_reference = make_reference
     self._metrics = metrics
-    self._against: tuple | None = None
+    self._against: reference.Statistics | None = None
 
   def run(self, state: state_lib.State, step: int) -> evaluators.Result:
     """Draws samples 0 to num - 1, the same ones at every step, and scores."""
     if self._against is None:
-      net = self._open_network()
-      self._against = net, self._make_reference(net)
-    net, against = self._against
+      self._against = self._make_reference()
+    net, against = self._net, self._against
     images = image_sets.ImageSet(
       f"samples of step {step}", self._num, lambda count: self._pieces(state)
     )
@@ -57,7 +130,7 @@ class Scores:
     found, _ = scores.score(
       extracted, net, images.name, against, against.features, self._metrics
     )
-    return evaluators.Result({f"eval/{k}": v for k, v in found.items()}, {})
+    return _result(found)
 
   def _pieces(self, state):
     for start in range(0, self._num, self._batch_size):
@@ -66,3 +139,45 @@ class Scores:
       images, sizes = scores.host((drawn.images, drawn.sizes))
       left = self._num - start
       yield image_sources.cut(images[:left], sizes[:left])
+
+
+class Reconstructions:
+  """Scores of reconstructions of held-out images: eval/rfid_adm_1k, psnr."""
+
+  name = "reconstruction"
+
+  def __init__(self, run: runs.Run, net: features.Network, mesh: Mesh):
+    """Prepares.
+
+    Args:
+      run: in training; `config.eval.scores` says the rest.
+      net: Inception.
+      mesh: where the state lives.
+    """
+    self._scored = run.config.eval.scores
+    self.every = self._scored.every
+    self._run, self._net, self._mesh = run, net, mesh
+
+  def run(self, state: state_lib.State, step: int) -> evaluators.Result:
+    """Reconstructs the first images of the evaluation split, and scores."""
+    source = datasets.open_source(
+      self._run.config, self._run.config.data.eval_split
+    )
+    options: Any = argparse.Namespace(
+      batch=self._scored.batch, size=0, no_average=False
+    )
+    job = score_job.Job(self._run, state, step, source, self._net, options)
+    found = reconstruction_scores.reconstruct(
+      job, self._scored.num, self._scored.metrics.split(","), self._mesh
+    )
+    return _result(found["scores"])
+
+
+def _known(task: task_lib.Task) -> tuple[str, ...]:
+  if tasks.offers(task, "sample"):
+    return compare.METRICS
+  return reconstruction_scores.METRICS
+
+
+def _result(found) -> evaluators.Result:
+  return evaluators.Result({f"eval/{k}": v for k, v in found.items()}, {})

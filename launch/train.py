@@ -26,10 +26,8 @@ from launch import (
   errors,
   evaluators,
   flags,
-  run_scores,
   runs,
   score_evaluator,
-  scores,
   setup,
   tasks,
 )
@@ -42,7 +40,6 @@ from training import (
   sharding,
   tensorboard,
 )
-from training import task as task_lib
 
 # EX_TEMPFAIL of sysexits.h: "try again later".
 EXIT_RESUMABLE = 75
@@ -116,7 +113,8 @@ def train(
   """
   # Everything that can fail does so before anything is written.
   adapter = tasks.get(config.task)
-  adapter.make_task(config, tasks.measured_or_assumed(adapter, config))
+  task = adapter.make_task(config, tasks.measured_or_assumed(adapter, config))
+  net = score_evaluator.open_network(config, task)
   run_options = _options(config)
   mesh = sharding.make_mesh(config.mesh.to_dict())
   sharding.check_batch(mesh, config.train.batch_size)
@@ -143,7 +141,10 @@ def train(
       rule=adapter.RULE,
       measured=measured,
       evaluators=_evaluators(
-        config, adapter, task, measured, mesh, eval_source, workdir
+        runs.Run(workdir, config, adapter, measured, task),
+        mesh,
+        eval_source,
+        net,
       ),
       writers=() if writer is None else (writer,),
       stream=stream,
@@ -233,10 +234,10 @@ def _options(config: ml_collections.ConfigDict) -> options.Options:
   )
 
 
-def _evaluators(
-  config, adapter, task: task_lib.Task, measured, mesh, eval_source, workdir
-):
+def _evaluators(run: runs.Run, mesh, eval_source, net):
   """Makes the evaluators that the config schedules."""
+  config, adapter, task = run.config, run.adapter, run.task
+  measured = run.measured
   key = jax.random.key(config.seed)
   limit = config.eval.num_examples
   made = []
@@ -261,24 +262,8 @@ def _evaluators(
         config.sample.every,
       )
     )
-  scored = config.eval.get("scores")
-  if scored and scored.every and tasks.offers(adapter, "make_sampler"):
-    made.append(
-      score_evaluator.Scores(
-        adapter.make_sampler(config, task, measured, key),
-        scored.num,
-        config.sample.batch,
-        scored.every,
-        lambda: scores.open_network(scored.inception, scored.preprocess),
-        lambda net: run_scores.split_reference(
-          runs.Run(workdir, config, adapter, dict(measured), task),
-          datasets.open_source(config, config.data.split),
-          net,
-          scored.batch,
-        ),
-        scored.metrics.split(","),
-      )
-    )
+  if net is not None:
+    made.append(score_evaluator.make(run, net, mesh, key))
   return made
 
 

@@ -1,5 +1,6 @@
 import json
 
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
@@ -10,39 +11,47 @@ from tests.evaluation import tiny_network
 from tests.launch import toy
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
   monkeypatch.setitem(tasks.ADAPTERS, "toy", "tests.launch.toy")
   monkeypatch.setattr(
     scores,
     "open_network",
     lambda source, mode: tiny_network.make(weights=source, mode=mode),
   )
+
+
+def make_config(tmp_path, **scored):
   config = toy.get_config(str(toy.write_data(tmp_path / "data.npz")))
   config.train.num_steps = 8
-  config.eval.scores = ml_collections.ConfigDict(
-    {
-      "every": 4,
-      "num": 20,
-      "batch": 16,
-      "inception": "random:0",
-      "preprocess": "adm",
-      "metrics": "fid,precision_recall",
-    }
-  )
-  train.train(config.lock(), tmp_path / "run", write_tensorboard=False)
+  values = {
+    "every": 4,
+    "num": 20,
+    "batch": 16,
+    "inception": "random:0",
+    "preprocess": "adm",
+    "metrics": "fid,precision_recall",
+  }
+  config.eval.scores = ml_collections.ConfigDict({**values, **scored})
+  return config
+
+
+@pytest.fixture
+def run(tmp_path):
+  config = make_config(tmp_path).lock()
+  train.train(config, tmp_path / "run", write_tensorboard=False)
   return tmp_path / "run"
 
 
-def test_training_scores_its_samples_on_a_schedule(run, capsys):
+def read(run, name):
   lines = [json.loads(x) for x in (run / "metrics.jsonl").open()]
-  found = {
-    line["step"]: line["eval/unofficial_frechet_adm_20"]
-    for line in lines
-    if "eval/unofficial_frechet_adm_20" in line
-  }
+  return {line["step"]: line[name] for line in lines if name in line}
+
+
+def test_training_scores_its_samples_on_a_schedule(run, capsys):
+  found = read(run, "eval/unofficial_frechet_adm_20")
   assert sorted(found) == [4, 8] and all(np.isfinite(list(found.values())))
-  kept = list((run / "eval").glob("reference-train-full-adm-*.npz"))
+  kept = list((run / "eval").glob("reference-train-40-full-adm-*.npz"))
   assert len(kept) == 1 and reference.load(kept[0]).metadata["count"] == 40
   # launch.evaluate compares with the same statistics.
   command = [f"--workdir={run}", "--metrics=fid", "--num_samples=20"]
@@ -50,3 +59,40 @@ def test_training_scores_its_samples_on_a_schedule(run, capsys):
   path = run / "eval" / "8" / "scores-20-adm-seed0.json"
   scored = report.read(path)["scores"]
   assert set(scored) == {"unofficial_frechet_adm_20"}
+
+
+def test_a_first_stage_scores_its_reconstructions(tmp_path, monkeypatch):
+  def reconstruct(self, state, batch):
+    grey = jnp.clip((batch["grey"] + 2.56) * 50, 0, 255).astype("uint8")
+    return jnp.tile(grey[:, None, None, None], (1, 8, 8, 3))
+
+  monkeypatch.setattr(toy.Toy, "reconstruct", reconstruct, raising=False)
+  monkeypatch.delattr(toy.Toy, "sample")
+  config = make_config(tmp_path, num=9, metrics="fid,psnr")
+  config.sample.every = 0
+  train.train(config.lock(), tmp_path / "run", write_tensorboard=False)
+  found = read(tmp_path / "run", "eval/unofficial_rfrechet_adm_9")
+  assert sorted(found) == [4, 8] and all(x >= 0 for x in found.values())
+  with np.load(tmp_path / "data.npz") as data:
+    images = data["validation_images"][:9]
+  grey = images.mean((1, 2, 3), keepdims=True).astype(np.uint8)
+  error = (np.float64(images) - grey) ** 2
+  expected = np.mean(10 * np.log10(255**2 / error.mean((1, 2, 3))))
+  found = read(tmp_path / "run", "eval/psnr")
+  assert found == pytest.approx({4: expected, 8: expected}, abs=0.02)
+
+
+@pytest.mark.parametrize(
+  "wrong, said",
+  [
+    ({"metrics": "fid,recal"}, "no 'recal'"),
+    ({"metrics": "psnr"}, "no 'psnr'"),
+    ({"num": 1}, "num 1 must be at least 2"),
+    ({"batch": 0}, "batch 0 at least 1"),
+  ],
+)
+def test_wrong_scores_are_refused_before_the_first_step(tmp_path, wrong, said):
+  config = make_config(tmp_path, **wrong).lock()
+  with pytest.raises(ValueError, match=said):
+    train.train(config, tmp_path / "run", write_tensorboard=False)
+  assert not (tmp_path / "run").exists()

@@ -214,10 +214,15 @@ def test_watching_ends_with_the_run(workdir):
   assert path.stat().st_mtime_ns == before
 
 
-def test_a_task_that_cannot_is_told_apart(workdir, capsys):
+def test_a_task_that_cannot_is_told_apart(workdir, capsys, monkeypatch):
   command = [f"--workdir={workdir}", "--metrics=reconstruction"]
   assert evaluate.main(command) == 1
   assert "toy does not reconstruct" in capsys.readouterr().err
+  # The pictures that a first stage shows of itself are no samples.
+  monkeypatch.delattr(toy.Toy, "sample")
+  command = [f"--workdir={workdir}", "--metrics=fid", "--num_samples=4"]
+  assert evaluate.main(command) == 1
+  assert "toy has nothing to sample" in capsys.readouterr().err
 
 
 def test_reconstructions_are_compared_with_their_own_crops(
