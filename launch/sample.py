@@ -6,6 +6,8 @@
     python -m launch.sample --workdir=RUN --out=DIR --upsample=SMALL.png
     python -m launch.sample --workdir=RUN --out=DIR --colorize=GREY.png
     python -m launch.sample --workdir=RUN --out=DIR --complete=IMG --fraction=.3
+    python -m launch.sample --workdir=RUN --out=DIR --condition=MAP.png
+    python -m launch.sample --workdir=RUN --out=DIR --inpaint=IMG --mask=M.png
 
 Writes DIR/images/*.png, DIR/grid.png, DIR/samples.npz (arr_0 uint8
 [n, h, w, 3], labels, sizes) and the model's own pictures. Sample i depends on
@@ -13,7 +15,6 @@ the seed and on i alone, however many are asked for; a job that was stopped
 goes on with the same command.
 """
 
-import argparse
 import dataclasses
 import hashlib
 import sys
@@ -25,21 +26,19 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from data import decoding
 from evaluation import atomic, generation
 from launch import (
   errors,
-  flags,
   pictures,
   request,
   runs,
+  sample_flags,
   setup,
   tasks,
   trained,
 )
 from training import sharding
 
-_GIVEN = ("upsample", "colorize", "complete")
 # More pictures than this make no readable grid.
 _SHOWN = 64
 _ILLUSTRATED = 8
@@ -48,13 +47,13 @@ _ILLUSTRATED = 8
 @errors.command
 def main(argv: list[str]) -> int:
   """Runs the command."""
-  args = _parse(argv)
+  args = sample_flags.parse(argv, __doc__)
   setup.start(args.platform)
   run = runs.open_run(args.workdir) if args.workdir else None
   run = run or trained.open_trained(args.weights)
   if not tasks.offers(run.adapter, "make_requested_sampler"):
     raise errors.CommandError(f"task {run.config.task} has nothing to sample")
-  asked = _request(run, args)
+  asked = sample_flags.to_request(run, args)
   folder = draw(
     run,
     asked,
@@ -133,9 +132,9 @@ def draw(
       identity=_identity(run, asked, restored.step, seed, average),
       progress=lambda done, _: bar.update(done - bar.n),
     )
-  structure = jax.eval_shape(
-    sampler, restored.state, np.zeros(batch, np.int32)
-  ).tokens
+  structure = lambda: (
+    jax.eval_shape(sampler, restored.state, np.zeros(batch, np.int32)).tokens
+  )
   return _write(run, samples, structure, out)
 
 
@@ -178,15 +177,16 @@ def _write(run, samples, structure, out) -> list[Path]:
   written = [out / "images", out / "samples.npz", out / "grid.png"]
   grid = pictures.grid(images[:_SHOWN], sizes[:_SHOWN])
   Image.fromarray(grid).save(out / "grid.png")
+  part = samples.part(0)
+  few = {name: array[:_ILLUSTRATED] for name, array in part.items()}
+  shown = {name: few[name] for name in ("given",) if name in few}
   if tasks.offers(run.adapter, "illustrate"):
-    part = samples.part(0)
-    few = {name: array[:_ILLUSTRATED] for name, array in part.items()}
-    tokens = read_tokens(structure, few)
-    shown = run.adapter.illustrate(run.task, tokens)
-    for name, rows in shown.items():
-      path = out / f"{name}.png"
-      Image.fromarray(_sheet(few["image"], rows)).save(path)
-      written.append(path)
+    tokens = read_tokens(structure(), few)
+    shown |= run.adapter.illustrate(run.task, tokens)
+  for name, rows in shown.items():
+    path = out / f"{name}.png"
+    Image.fromarray(_sheet(few["image"], rows)).save(path)
+    written.append(path)
   return written
 
 
@@ -200,107 +200,21 @@ def _sheet(images, rows):
 
 def _identity(run, asked, step, seed, average):
   """Says what decides the samples: another job may not mix with them."""
-  fields = dataclasses.asdict(asked)
-  image = fields.pop("image")
-  digest = None
-  if image is not None:
-    digest = hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
   return {
     "workdir": str(run.workdir.resolve()),
     "step": int(step),
     "seed": seed,
     "average": average,
-    "image": digest,
-    **{
-      name: list(x) if isinstance(x, tuple) else x for name, x in fields.items()
-    },
+    **{name: _plain(x) for name, x in dataclasses.asdict(asked).items()},
   }
 
 
-def _request(run, args) -> request.Request:
-  given = [name for name in _GIVEN if getattr(args, name)]
-  if len(given) > 1:
-    raise errors.CommandError(
-      f"--{given[0]} and --{given[1]} exclude each other: give one"
-    )
-  if args.fraction is not None and given != ["complete"]:
-    raise errors.CommandError("--fraction belongs to --complete=IMAGE")
-  image = _read_image(getattr(args, given[0])) if given else None
-  return request.from_config(
-    run.config,
-    temperature=args.temperature,
-    top_k=args.top_k,
-    top_p=args.top_p,
-    guidance=args.guidance,
-    labels=args.labels,
-    size=args.size,
-    given=given[0] if given else None,
-    image=image,
-    fraction=args.fraction,
-  )
-
-
-def _read_image(path: Path) -> np.ndarray:
-  try:
-    return decoding.to_rgb(path.read_bytes())
-  except decoding.Unreadable as error:
-    raise errors.CommandError(
-      f"{path} is no readable image: {error}"
-    ) from error
-
-
-def _parse(argv) -> argparse.Namespace:
-  parser = flags.Parser(__doc__, "launch.sample")
-  add = parser.add_argument
-  add("--workdir", type=Path, help="directory of a run")
-  add(
-    "--weights",
-    help="exported weights instead: a path, or what ships: "
-    + ", ".join(trained.shipped()),
-  )
-  add("--out", type=Path, required=True, help="folder to write")
-  add("--num_samples", type=_positive, default=64, help="default 64")
-  add("--seed", type=int, default=0, help="default 0")
-  add("--labels", type=_numbers, help="classes, taken in turn: 0,5,7")
-  add("--temperature", type=float, help="0 is greedy; default of the config")
-  add("--top_k", type=int, help="0 keeps all; default of the config")
-  add("--top_p", type=float, help="1 keeps all; default of the config")
-  add("--guidance", type=float, help="weight of the label, 1 = plain")
-  add("--size", type=_size, help="HEIGHTxWIDTH; default: as in the data")
-  add("--upsample", type=Path, metavar="IMAGE", help="fill in a small image")
-  add("--colorize", type=Path, metavar="IMAGE", help="colour a grey image")
-  add("--complete", type=Path, metavar="IMAGE", help="go on from a prefix")
-  add("--fraction", type=float, help="of the list that --complete keeps")
-  add("--batch", type=_positive, help="samples at a time; changes rounding")
-  add(
-    "--no_average",
-    action="store_true",
-    help="use the parameters, not their moving average",
-  )
-  add("--step", type=int, help="of the checkpoint; default: the newest")
-  add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
-  args = parser.parse_arguments(argv)
-  if (args.workdir is None) == (args.weights is None):
-    parser.error("give either --workdir=RUN or --weights=NAME")
-  if args.complete and args.fraction is None:
-    parser.error("--complete=IMAGE needs --fraction, such as 0.3")
-  return args
-
-
-def _positive(text: str) -> int:
-  number = int(text)
-  if number < 1:
-    raise argparse.ArgumentTypeError(f"{text} must be at least 1")
-  return number
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-  return tuple(int(part) for part in text.split(","))
-
-
-def _size(text: str) -> tuple[int, int]:
-  height, _, width = text.partition("x")
-  return int(height), int(width)
+def _plain(value):
+  """Returns what JSON holds: lists, and the digest of an array."""
+  if isinstance(value, np.ndarray):
+    digest = hashlib.sha256(np.ascontiguousarray(value))
+    return f"{value.dtype}{list(value.shape)} {digest.hexdigest()}"
+  return list(value) if isinstance(value, tuple) else value
 
 
 if __name__ == "__main__":

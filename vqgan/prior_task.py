@@ -28,7 +28,7 @@ from training import optimizer as optimizer_lib
 from training import state as state_lib
 from training import task as task_lib
 from training import trees
-from vqgan import decode, orders, prior
+from vqgan import decode, orders, prior, window
 from vqgan import tokenizer as tokenizer_lib
 from vqgan.conditions import kinds
 
@@ -198,6 +198,50 @@ class PriorTask:
       guided=guided,
     )
     return self.pictures(state.frozen, self.image_order(drawn))
+
+  def sample_large(
+    self,
+    state: state_lib.State,
+    keys: jax.Array,
+    given: Given,
+    trained: tuple[int, int],
+    settings: decode.Settings | None = None,
+    *,
+    guided: bool = False,
+  ) -> task_lib.Samples:
+    """Sample images larger than trained by a sliding window, one a key.
+
+    Args:
+      state: a state.
+      keys: [b] keys.
+      given: as in `sample`, for the whole of this task's grid.
+      trained: rows and columns of codes that the model knows: the window.
+      settings: of the draws.
+      guided: see `decode.sample`.
+
+    Raises:
+      ValueError: the codes are not in the order by rows.
+    """
+    if self.order != "row":
+      raise ValueError(f"a window slides over rows, not the order {self.order}")
+    tokens, kept = given.tokens, None
+    if tokens is not None and self.condition.places == self.grid:
+      tokens = rearrange(tokens, "b (h w) -> b h w", h=self.grid[0])
+    if given.codes is not None:
+      kept = decode.Given(given.codes, given.keep)
+    codes = window.sample(
+      self.model,
+      state.sampling_params,
+      keys,
+      self.grid,
+      trained,
+      decode.Settings.create() if settings is None else settings,
+      condition=tokens,
+      label=given.label if self.model.num_classes else None,
+      given=kept,
+      guided=guided,
+    )
+    return self.pictures(state.frozen, codes)
 
   def pictures(
     self, frozen: Mapping[str, Any], codes: jax.Array

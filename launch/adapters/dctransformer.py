@@ -34,6 +34,16 @@ LIKELIHOOD = {
 # Arrays of a scanned run of blocks begin with a layer axis.
 RULE = sharding.FsdpRule(stacked=tuple(f"runs_{i}" for i in range(32)))
 
+SAMPLING = (
+  "labels",
+  "top_k",
+  "top_p",
+  "guidance",
+  "size",
+  "upsample",
+  "colorize",
+  "complete",
+)
 make_requested_sampler = dctransformer_sampling.make_sampler
 illustrate = dctransformer_sampling.illustrate
 

@@ -4,25 +4,35 @@ Fields of `config.model` that 0 or -1 leaves to others: `length` 0 is as long
 as the sequence, `num_classes` -1 the number of classes of the dataset.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
 from launch import errors, flags
+from launch import request as request_lib
 from launch.adapters import codes, optimizers, precision, prior_sampling
 from training import sharding
 from vqgan import prior, prior_task, tokenizer
-from vqgan.conditions import kinds, objects
+from vqgan.conditions import kinds, maps, objects
 
 LIKELIHOOD = {"codes": ("bits_codes",)}
 RULE = sharding.FsdpRule()
-KINDS = ("none", "coordinates", "boxes", "completion", *kinds.MAPS)
+KINDS = ("none", "coordinates", "boxes", "completion", *maps.MAPS)
 
+SAMPLING = (
+  "labels",
+  "top_k",
+  "top_p",
+  "guidance",
+  "size",
+  "complete",
+  "condition",
+)
 check = codes.check
-make_sampler = prior_sampling.make_sampler
-make_requested_sampler = prior_sampling.make_requested_sampler
 
 _STAGE = "condition"
 
@@ -58,12 +68,13 @@ def make_condition(
         flags=options.flags,
         crop=options.crop,
         most=options.most,
-      )
+      ),
+      size,
     )
   stage = None
   if _has_stage(config):
     stage = codes.make_tokenizer(_as_stage(config), _renamed(measured))
-  return kinds.Map(
+  return maps.Map(
     kind=kind,
     size=size,
     grid=tuple(options.grid) if stage is None else stage.grid,
@@ -171,6 +182,42 @@ def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
   if _has_stage(config):
     measured |= _named(codes.assumed(_as_stage(config)))
   return {**measured, "num_classes": np.int32(0)}
+
+
+def make_sampler(
+  config: ml_collections.ConfigDict,
+  task: prior_task.PriorTask,
+  measured: Mapping[str, np.ndarray],
+  key: jax.Array,
+) -> prior_sampling.Sampler:
+  """Makes the sampler of a run's own pictures: labels or records in turn."""
+  asked = request_lib.from_config(config)
+  return make_requested_sampler(config, task, measured, key, asked)
+
+
+def make_requested_sampler(
+  config: ml_collections.ConfigDict,
+  task: prior_task.PriorTask,
+  measured: Mapping[str, np.ndarray],
+  key: jax.Array,
+  request: request_lib.Request,
+) -> prior_sampling.Sampler:
+  """Makes a sampler on request; see `prior_sampling.make_sampler`."""
+
+  def resize(size):
+    if size == tuple(config.data.size):
+      return task, make_array_encode(config, measured, "eval")
+    larger = config.copy_and_resolve_references()
+    scale = [new / old for new, old in zip(size, config.data.size)]
+    with larger.unlocked():
+      larger.data.size = size
+      larger.condition.grid = tuple(
+        round(side * ratio) for side, ratio in zip(config.condition.grid, scale)
+      )
+    made = dataclasses.replace(make_task(larger, measured), model=task.model)
+    return made, make_array_encode(larger, measured, "eval")
+
+  return prior_sampling.make_sampler(config, task, key, request, resize)
 
 
 def fields(

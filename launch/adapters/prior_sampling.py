@@ -1,80 +1,155 @@
-"""Samples of a prior on request: labels, conditions, parts to complete."""
+"""Samples of a prior on request: labels, conditions, parts, larger pictures.
 
-from collections.abc import Callable, Mapping
+What a sample is given comes from the request, or from the evaluation split:
+sample i then takes that of record i.
+"""
+
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from data import arrays as batches_lib
+from data import source as source_lib
+from launch import datasets
 from launch import request as request_lib
+from launch.adapters import prior_given
 from training import state as state_lib
 from training import task as task_protocol
 from vqgan import decode, prior_task
 
 Sampler = Callable[[state_lib.State, np.ndarray], task_protocol.Samples]
+Resize = Callable[[tuple[int, int]], tuple[prior_task.PriorTask, Callable]]
 
 
 def make_sampler(
   config: ml_collections.ConfigDict,
   task: prior_task.PriorTask,
-  measured: Mapping[str, np.ndarray],
-  key: jax.Array,
-) -> Sampler:
-  """Makes the sampler of a run's own pictures: labels in turn."""
-  asked = request_lib.from_config(config)
-  return make_requested_sampler(config, task, measured, key, asked)
-
-
-def make_requested_sampler(
-  config: ml_collections.ConfigDict,
-  task: prior_task.PriorTask,
-  measured: Mapping[str, np.ndarray],
   key: jax.Array,
   request: request_lib.Request,
+  resize: Resize,
 ) -> Sampler:
-  """Make the compiled sampler (state, global indices [b]) -> Samples.
+  """Make the sampler (state, global indices [b]) -> Samples.
 
   Sample i has the key fold_in(key, i) and the i-th of the requested labels,
-  in turn.
+  in turn; its `info` holds `label`, and `given`, a picture of what it was to
+  obey, where there is one.
+
+  Args:
+    config: of the run.
+    task: of the run.
+    key: of the job.
+    request: what is asked for.
+    resize: for pictures of another size: (rows and columns in pixels) -> (the
+      task, and the encode function of NumPy for rows of the run's dataset).
 
   Raises:
     ValueError: the request does not fit the model.
   """
-  del config, measured
-  labels = _labels(task, request)
+  _check(task, request)
+  trained, factor = task.grid, task.tokenizer.factor
+  grid = prior_given.grid(task, request)
+  task, encode = resize(tuple(factor * side for side in grid))
+  fixed = prior_given.rows(config, task, request)
+  keep = prior_given.kept(task, request)
+  labels = request_lib.labels(request, task.model.num_classes)
   guided = request.guidance != 1.0
-  if guided and not (task.model.num_classes and task.class_drop):
+  settings = decode.Settings.create(
+    request.temperature, request.top_k, request.top_p, request.guidance
+  )
+  records = None
+
+  @jax.jit
+  def run(state, indices, rows, settings):
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
+    label = rows.get("label", jnp.asarray(labels)[indices % len(labels)])
+    given, shown = _given(task, state.frozen, rows, label, keep)
+    options = {"guided": guided}
+    if grid == trained:
+      known = prior_given.known(task, keep)
+      samples = task.sample(
+        state, keys, given, settings, known=known, **options
+      )
+    else:
+      samples = task.sample_large(
+        state, keys, given, trained, settings, **options
+      )
+    info = {"label": label} | ({} if shown is None else {"given": shown})
+    return samples.replace(info={**samples.info, **info})
+
+  def sample(state, indices):
+    nonlocal records
+    rows = {
+      name: np.repeat(array, len(indices), axis=0)
+      for name, array in fixed.items()
+    }
+    if prior_given.lacks(task, fixed, keep):
+      if records is None:
+        records = datasets.open_source(config, config.data.eval_split)
+      rows |= _read(records, np.asarray(indices), encode)
+      if request.labels is not None or not task.model.num_classes:
+        rows.pop("label")
+    return run(state, indices, rows, settings)
+
+  return sample
+
+
+def _given(task, frozen, rows, label, keep):
+  """Return (what the samples are given, a picture of it or None)."""
+  codes = tokens = shown = None
+  if keep is not None:
+    codes = task.codes(frozen, rows)
+    keep = jnp.broadcast_to(keep, codes.shape)
+    rows = {**rows, "known": keep}
+    seen = task.pictures(frozen, codes).images
+    side = task.tokenizer.factor
+    whole = jnp.repeat(jnp.repeat(keep, side, axis=1), side, axis=2)
+    shown = jnp.where(whole[..., None], seen, jnp.uint8(128))
+  if task.condition.length:
+    tokens = task.tokens(frozen, rows, codes)
+    params = frozen.get("condition", {})
+    picture = task.condition.pictures(params, tokens)
+    shown = picture if shown is None else shown
+  return prior_task.Given(label, tokens, codes, keep), shown
+
+
+def _read(source, indices, encode):
+  """Return evaluation rows of records, one an index, round and round."""
+  picked = _Picked(source, indices % len(source))
+  (batch,) = batches_lib.eval_batches(picked, encode, batch_size=len(indices))
+  return {
+    name: x for name, x in batch.items() if name not in ("mask", "example_id")
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Picked:
+  """Some records of a source; a `source.Source`."""
+
+  source: source_lib.Source
+  indices: np.ndarray
+
+  def __getattr__(self, name):
+    return getattr(self.source, name)
+
+  def __len__(self):
+    return len(self.indices)
+
+  def read(self, indices):
+    return self.source.read(self.indices[np.asarray(indices)])
+
+
+def _check(task, request):
+  """Raise ValueError for what no prior, or not this one, can do."""
+  if request.guidance != 1.0 and not (
+    task.model.num_classes and task.class_drop
+  ):
     raise ValueError(
       f"guidance {request.guidance} needs a model with classes that was trained"
       " with model.class_drop above 0"
     )
-  settings = decode.Settings.create(
-    request.temperature, request.top_k, request.top_p, request.guidance
-  )
-
-  @jax.jit
-  def run(state, indices, settings):
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
-    label = jnp.asarray(labels)[indices % len(labels)]
-    samples = task.sample(
-      state, keys, prior_task.Given(label=label), settings, guided=guided
-    )
-    return samples.replace(info={**samples.info, "label": label})
-
-  return lambda state, indices: run(state, indices, settings)
-
-
-def _labels(task, request):
-  num_classes = task.model.num_classes
-  if request.labels is None:
-    return np.arange(max(num_classes, 1), dtype=np.int32)
-  if not num_classes:
-    raise ValueError("labels were given, but the model has no classes")
-  # The null class, num_classes, is a label too.
-  wrong = [x for x in request.labels if not 0 <= x <= num_classes]
-  if wrong:
-    raise ValueError(
-      f"label {wrong[0]} must be between 0 and {num_classes - 1}"
-    )
-  return np.asarray(request.labels, np.int32)
+  if request.given and not 0 <= request.fraction <= 1:
+    raise ValueError(f"fraction {request.fraction} must be in 0..1")

@@ -12,6 +12,7 @@ from vqgan.conditions import (
   edges,
   figure,
   kinds,
+  maps,
   objects,
   pool,
 )
@@ -61,7 +62,7 @@ def test_quarters_keep_where_a_cell_is_filled():
 
 def test_grid_that_does_not_divide_is_refused():
   with pytest.raises(ValueError, match=r"grid \(3, 4\) must divide"):
-    kinds.Map("depth", (16, 16), (3, 4), levels=8)
+    maps.Map("depth", (16, 16), (3, 4), levels=8)
 
 
 def test_edges_are_thin_and_where_the_step_is():
@@ -104,9 +105,19 @@ def test_boxes_become_triples_and_the_crop_a_pair():
   assert found[:3].tolist() == [7, 11, 44 * 90 + 44]
   assert (found[3:90] == 8191).all()  # the second has no area
   assert found[90:].tolist() == [0, 89 * 90 + 44]
-  back, classes = objects.boxes_of(_LAYOUT, found)
-  np.testing.assert_allclose(back, [[0, 0.125, 0.5, 0.5]], atol=1 / 89)
-  assert classes.tolist() == [7]
+  back, classes, seen = objects.boxes_of(_LAYOUT, jnp.asarray(found)[None])
+  np.testing.assert_allclose(back[0, 0], [0, 0.25, 0.5, 1.0], atol=0.02)
+  assert classes[0].tolist() == [7] + [-1] * 29
+  np.testing.assert_allclose(seen, crop, atol=1 / 89)
+
+
+def test_outlines_are_drawn_where_the_boxes_are():
+  layout = objects.Layout(8192, 80, crop=False, most=2)
+  found = _tokens(layout, [[0.25, 0.25, 0.75, 0.75]], [7])
+  drawn = objects.draw(layout, jnp.asarray(found)[None], (32, 32))
+  lines = np.asarray(drawn[0]).any(-1)
+  assert lines[8, 8:24].all() and lines[8:24, 23].all()
+  assert lines.sum() == 4 * 15
 
 
 def test_points_become_pairs_of_the_crop():
@@ -120,7 +131,8 @@ def test_flags_name_other_categories():
   layout = objects.Layout(512, 6, flags=True, most=2)
   found = _tokens(layout, [[0.0, 0.0, 1.0, 1.0]], [5], flags=[0b1001])
   assert found[0] == 5 + 6 * 9
-  assert objects.boxes_of(layout, found)[1].tolist() == [5]
+  back = objects.boxes_of(layout, jnp.asarray(found)[None])
+  assert back[1].tolist() == [[5, -1]]
 
 
 def test_objects_are_shuffled_and_the_surplus_is_left_out():
@@ -184,12 +196,12 @@ def _batch(size):
   [
     kinds.Nothing(),
     kinds.Places((4, 4), 4, 64),
-    kinds.Map("segmentation", (16, 16), (4, 4), num_labels=25),
-    kinds.Map("depth", (16, 16), (4, 4), levels=16),
-    kinds.Map("edges", (16, 16), (4, 4)),
-    kinds.Map("lowres", (16, 16), (2, 2), levels=6),
-    kinds.Map("keypoints", (16, 16), (4, 4), levels=2),
-    kinds.Scene(objects.Layout(100, 24, most=4)),
+    maps.Map("segmentation", (16, 16), (4, 4), num_labels=25),
+    maps.Map("depth", (16, 16), (4, 4), levels=16),
+    maps.Map("edges", (16, 16), (4, 4)),
+    maps.Map("lowres", (16, 16), (2, 2), levels=6),
+    maps.Map("keypoints", (16, 16), (4, 4), levels=2),
+    kinds.Scene(objects.Layout(100, 24, most=4), (16, 16)),
     kinds.Known((4, 4), 10),
   ],
   ids=lambda made: getattr(made, "kind", type(made).__name__),
@@ -246,7 +258,7 @@ class _Stage:
 
 def test_stage_reads_the_stretched_depth_in_its_own_type():
   stage = _Stage(1, jnp.uint16)
-  made = kinds.Map("depth", (16, 16), (4, 4), stage=stage)
+  made = maps.Map("depth", (16, 16), (4, 4), stage=stage)
   batch = {"depth": jnp.asarray(_batch((16, 16))["depth"])}
   assert made.tokens(None, batch, None).shape == (2, 16)
   assert stage.rows.dtype == jnp.uint16 and stage.rows.shape == (2, 16, 16, 1)
@@ -255,7 +267,7 @@ def test_stage_reads_the_stretched_depth_in_its_own_type():
 
 def test_stage_reads_a_low_resolution_image_at_full_size():
   stage = _Stage(3, jnp.uint8)
-  made = kinds.Map("lowres", (16, 16), (4, 4), stage=stage, shrink=8)
+  made = maps.Map("lowres", (16, 16), (4, 4), stage=stage, shrink=8)
   image = jnp.asarray(_batch((16, 16))["image"])
   made.tokens(None, {"image": image}, None)
   assert stage.rows.shape == (2, 16, 16, 3)

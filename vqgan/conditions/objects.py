@@ -4,7 +4,7 @@ An object is a triple (object, top left, bottom right) or a pair (object,
 centre); a place is one token, row times sections plus column. The layouts of
 COCO and Open Images (Esser et al. 2021, sec. 4.2).
 
-Shapes: b batch, m objects, l tokens.
+Shapes: b batch, m objects, l tokens, h w rows and columns in pixels.
 """
 
 import dataclasses
@@ -123,21 +123,66 @@ def tokens(
   return out  # [b, l]
 
 
-def boxes_of(layout: Layout, found: np.ndarray) -> tuple[np.ndarray, ...]:
-  """Return (boxes float [m, 4], classes int [m]) of one picture's tokens [l].
+def boxes_of(
+  layout: Layout, found: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Return what tokens [b, l] say, to the nearest section.
 
-  To the nearest section; a centre point comes back as a box without a size.
+  Returns:
+    (boxes float32 [b, m, 4] of the crop, classes int32 [b, m], -1 where there
+    is no object, crop float32 [b, 4]). A centre point comes back as a box
+    without a size.
   """
-  rows = np.asarray(found)[: layout.most * layout.each]
-  rows = rows.reshape(-1, layout.each).astype(np.int64)
-  rows = rows[rows[:, 0] != layout.none]
-  steps = layout.sections - 1
-  corners = [
-    np.stack([place // layout.sections, place % layout.sections], 1) / steps
-    for place in rows[:, 1:].T
-  ]
-  boxes = np.concatenate([corners[0], corners[-1]], axis=1)
-  return boxes, rows[:, 0] % layout.num_classes
+  rows = found[:, : layout.most * layout.each]
+  rows = rows.reshape(len(found), layout.most, layout.each)
+  corners = [_unplaced(layout, rows[..., i]) for i in (1, layout.each - 1)]
+  boxes = jnp.concatenate(corners, axis=-1)  # [b, m, 4]
+  crop = jnp.tile(jnp.asarray([0.0, 0.0, 1.0, 1.0]), (len(found), 1))
+  if layout.crop:
+    ends = [_unplaced(layout, found[:, i]) for i in (-2, -1)]
+    crop = jnp.concatenate(ends, axis=-1)
+    start = jnp.tile(crop[:, :2], 2)[:, None]
+    size = jnp.tile(crop[:, 2:] - crop[:, :2], 2)[:, None]
+    boxes = (boxes - start) / jnp.maximum(size, 1e-6)
+  there = rows[..., 0] != layout.none
+  classes = jnp.where(there, rows[..., 0] % layout.num_classes, -1)
+  return boxes, classes, crop
+
+
+def draw(layout: Layout, found: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Return the outlines of boxes, or crosses, as uint8 [b, h, w, 3].
+
+  Args:
+    layout: how.
+    found: tokens [b, l].
+    size: h and w.
+  """
+  boxes, classes, _ = boxes_of(layout, found)
+  if layout.points:
+    boxes += jnp.asarray([-0.02, -0.02, 0.02, 0.02])
+  y = (jnp.arange(size[0])[:, None] + 0.5) / size[0]
+  x = (jnp.arange(size[1]) + 0.5) / size[1]
+  edge = 1.0 / jnp.asarray(size, jnp.float32)
+
+  def add(canvas, drawn):
+    box, label = drawn  # of one object of all pictures
+    top, left, bottom, right = (box[:, i, None, None] for i in range(4))
+    within = lambda dy, dx: (
+      (y >= top + dy)
+      & (y <= bottom - dy)
+      & (x >= left + dx)
+      & (x <= right - dx)
+    )
+    line = within(0.0, 0.0) & ~within(edge[0], edge[1])
+    line &= label[:, None, None] >= 0
+    colour = colours[label][:, None, None]
+    return jnp.where(line[..., None], colour, canvas), None
+
+  shades = np.random.RandomState(0).randint(64, 256, (layout.num_classes, 3))
+  colours = jnp.asarray(shades, jnp.uint8)
+  canvas = jnp.zeros((len(found), *size, 3), jnp.uint8)
+  objects = (boxes.swapaxes(0, 1), classes.swapaxes(0, 1))
+  return jax.lax.scan(add, canvas, objects)[0]
 
 
 def _place(layout, yx):
@@ -145,3 +190,9 @@ def _place(layout, yx):
   steps = layout.sections - 1
   cells = jnp.round(jnp.clip(yx, 0.0, 1.0) * steps).astype(jnp.int32)
   return cells[..., 0] * layout.sections + cells[..., 1]
+
+
+def _unplaced(layout, places):
+  """Return the places [..., 2] in 0..1 of tokens."""
+  cells = jnp.stack([places // layout.sections, places % layout.sections], -1)
+  return cells.astype(jnp.float32) / (layout.sections - 1)

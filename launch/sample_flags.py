@@ -1,0 +1,176 @@
+"""The flags of launch.sample, and what they ask of a run.
+
+Which of them an adapter can do it says in `SAMPLING`; the others are refused
+here, in one line.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data import decoding
+from launch import (
+  denoising_flags,
+  errors,
+  flags,
+  request,
+  runs,
+  setup,
+  trained,
+)
+
+# Pictures that a sample goes on from; one at a time.
+_GIVEN = ("upsample", "colorize", "complete", "inpaint")
+# Flags that not every task has.
+OPTIONAL = (
+  "labels",
+  "top_k",
+  "top_p",
+  "guidance",
+  "size",
+  *_GIVEN[:3],
+  "condition",
+  *denoising_flags.NAMES,
+)
+
+
+def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
+  """Parses the command line of launch.sample."""
+  parser = flags.Parser(doc, "launch.sample")
+  add = parser.add_argument
+  add("--workdir", type=Path, help="directory of a run")
+  add(
+    "--weights",
+    help="exported weights instead: a path, or what ships: "
+    + ", ".join(trained.shipped()),
+  )
+  add("--out", type=Path, required=True, help="folder to write")
+  add("--num_samples", type=_positive, default=64, help="default 64")
+  add("--seed", type=int, default=0, help="default 0")
+  add("--labels", type=_numbers, help="classes, taken in turn: 0,5,7")
+  add("--temperature", type=float, help="0 is greedy; default of the config")
+  add("--top_k", type=int, help="0 keeps all; default of the config")
+  add("--top_p", type=float, help="1 keeps all; default of the config")
+  add("--guidance", type=float, help="weight of the label, 1 = plain")
+  add("--size", type=_size, help="HEIGHTxWIDTH; default: as in the data")
+  add("--upsample", type=Path, metavar="IMAGE", help="fill in a small image")
+  add("--colorize", type=Path, metavar="IMAGE", help="colour a grey image")
+  add("--complete", type=Path, metavar="IMAGE", help="go on from a part")
+  add("--fraction", type=float, help="of the image that --complete keeps")
+  add(
+    "--condition",
+    type=Path,
+    metavar="FILE",
+    help="a map, a small picture, or JSON of boxes or key points; default: "
+    "those of the dataset",
+  )
+  denoising_flags.add(parser)
+  add("--batch", type=_positive, help="samples at a time; changes rounding")
+  add(
+    "--no_average",
+    action="store_true",
+    help="use the parameters, not their moving average",
+  )
+  add("--step", type=int, help="of the checkpoint; default: the newest")
+  add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
+  args = parser.parse_arguments(argv)
+  if (args.workdir is None) == (args.weights is None):
+    parser.error("give either --workdir=RUN or --weights=NAME")
+  if args.complete and args.fraction is None:
+    parser.error("--complete=IMAGE needs --fraction, such as 0.3")
+  denoising_flags.check(parser, args)
+  return args
+
+
+def to_request(
+  run: runs.Run | trained.Trained, args: argparse.Namespace
+) -> request.Request:
+  """Makes the request of parsed flags, on top of the run's `config.sample`.
+
+  Raises:
+    CommandError: flags that exclude each other or that the task has no use
+      for, or a file that cannot be read.
+  """
+  accepted = run.adapter.SAMPLING
+  for name in OPTIONAL:
+    if getattr(args, name) is not None and name not in accepted:
+      raise errors.CommandError(
+        f"--{name} means nothing to task {run.config.task}: it takes "
+        f"{', '.join(f'--{x}' for x in OPTIONAL if x in accepted)}"
+      )
+  given = [name for name in _GIVEN if getattr(args, name)]
+  if len(given) > 1:
+    raise errors.CommandError(
+      f"--{given[0]} and --{given[1]} exclude each other: give one"
+    )
+  if args.fraction is not None and given != ["complete"]:
+    raise errors.CommandError("--fraction belongs to --complete=IMAGE")
+  image = _read_image(getattr(args, given[0])) if given else None
+  return request.from_config(
+    run.config,
+    temperature=args.temperature,
+    top_k=args.top_k,
+    top_p=args.top_p,
+    guidance=args.guidance,
+    labels=args.labels,
+    size=args.size,
+    given=given[0] if given else None,
+    image=image,
+    fraction=args.fraction,
+    condition=read_condition(args.condition) if args.condition else None,
+    **denoising_flags.fields(args, image),
+  )
+
+
+def read_condition(path: Path) -> Any:
+  """Reads a condition: JSON values, or an image's array as it is stored.
+
+  A label map keeps its labels, a depth map its 16 bits; pictures with a
+  palette or transparency become RGB.
+
+  Raises:
+    CommandError: the file is neither.
+  """
+  try:
+    if path.suffix.lower() == ".json":
+      return json.loads(path.read_text("utf-8"))
+    with Image.open(path) as picture:
+      if picture.mode in ("L", "1") or picture.mode.startswith("I"):
+        return np.asarray(picture)
+  except (OSError, ValueError) as error:
+    reason = " ".join(str(error).split())
+    raise errors.CommandError(
+      f"--condition={path} cannot be read ({reason}): give a picture, a map or "
+      "a .json file"
+    ) from error
+  return _read_image(path)
+
+
+def _read_image(path: Path) -> np.ndarray:
+  try:
+    return decoding.to_rgb(path.read_bytes())
+  except decoding.Unreadable as error:
+    raise errors.CommandError(
+      f"{path} is no readable image: {error}"
+    ) from error
+
+
+def _positive(text: str) -> int:
+  number = int(text)
+  if number < 1:
+    raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+  return number
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+  return tuple(int(part) for part in text.split(","))
+
+
+def _size(text: str) -> tuple[int, int]:
+  height, _, width = text.partition("x")
+  return int(height), int(width)
