@@ -42,13 +42,16 @@ class Request:
     guidance: weight of the condition; 1 is the plain model.
     labels: classes, taken in turn; None takes all in turn.
     size: height and width in pixels; None draws them as in the data.
-    given: None, or how `image` conditions: "upsample", "colorize" or
-      "complete".
+    given: None, or how `image` conditions: "upsample", "colorize",
+      "complete" or "inpaint".
     image: uint8 [h, w, 3].
     fraction: of the list, or of the picture, that "complete" keeps.
     condition: what a conditional model is to obey: a map or picture, array as
       it was stored, or values of JSON; None takes those of the dataset.
     denoising: None for models that do not denoise in steps.
+    known: bool [h, w], what "inpaint" keeps of the image.
+    composite: put the known pixels back, exactly.
+    animate: None, or the kind of `launch.animation` that shows the steps.
   """
 
   temperature: float = 1.0
@@ -62,6 +65,9 @@ class Request:
   fraction: float = 0.0
   condition: Any = None
   denoising: Denoising | None = None
+  known: np.ndarray | None = None
+  composite: bool = False
+  animate: str | None = None
 
 
 def from_config(config: ml_collections.ConfigDict, **fields) -> Request:

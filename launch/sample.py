@@ -10,7 +10,8 @@
     python -m launch.sample --workdir=RUN --out=DIR --inpaint=IMG --mask=M.png
 
 Writes DIR/images/*.png, DIR/grid.png, DIR/samples.npz (arr_0 uint8
-[n, h, w, 3], labels, sizes) and the model's own pictures. Sample i depends on
+[n, h, w, 3], labels, sizes, and the steps that each took of a model that
+denoises) and the model's own pictures. Sample i depends on
 the seed and on i alone, however many are asked for; a job that was stopped
 goes on with the same command.
 """
@@ -28,6 +29,7 @@ from PIL import Image
 
 from evaluation import atomic, generation
 from launch import (
+  animation,
   errors,
   pictures,
   request,
@@ -135,7 +137,7 @@ def draw(
   structure = lambda: (
     jax.eval_shape(sampler, restored.state, np.zeros(batch, np.int32)).tokens
   )
-  return _write(run, samples, structure, out)
+  return _write(run, asked, samples, structure, out)
 
 
 def load(out: Path) -> dict[str, np.ndarray]:
@@ -151,10 +153,10 @@ def read_tokens(structure: Any, part: dict[str, np.ndarray]) -> Any:
   return jax.tree.unflatten(jax.tree.structure(structure), leaves)
 
 
-def _write(run, samples, structure, out) -> list[Path]:
+def _write(run, asked, samples, structure, out) -> list[Path]:
   """Writes the pictures and the archive of finished samples."""
   (out / "images").mkdir(parents=True, exist_ok=True)
-  images, sizes, labels, index = [], [], [], 0
+  images, sizes, labels, steps, index = [], [], [], [], 0
   for part in samples.parts():
     for image, (height, width) in zip(part["image"], part["size"]):
       path = out / "images" / f"{index:06d}.png"
@@ -163,6 +165,7 @@ def _write(run, samples, structure, out) -> list[Path]:
     images.append(part["image"])
     sizes.append(part["size"])
     labels.append(part.get("label", np.zeros(len(part["image"]), np.int32)))
+    steps += [part["steps"]] if "steps" in part else []
   images, sizes = np.concatenate(images), np.concatenate(sizes)
   high, wide = sizes.max(axis=0)
   atomic.replace(
@@ -172,6 +175,7 @@ def _write(run, samples, structure, out) -> list[Path]:
       arr_0=images[:, :high, :wide],
       labels=np.concatenate(labels),
       sizes=sizes,
+      **({"steps": np.concatenate(steps)} if steps else {}),
     ),
   )
   written = [out / "images", out / "samples.npz", out / "grid.png"]
@@ -187,6 +191,9 @@ def _write(run, samples, structure, out) -> list[Path]:
     path = out / f"{name}.png"
     Image.fromarray(_sheet(few["image"], rows)).save(path)
     written.append(path)
+  if "frames" in few:
+    kind = asked.animate
+    written.append(animation.write(out / "denoising", few["frames"], kind))
   return written
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import ml_collections
 import numpy as np
 
+from launch import denoising_flags
 from launch.adapters import codes, optimizers, precision, sundae_sampling
 from layers import transformer
 from sundae import model as model_lib
@@ -22,9 +23,17 @@ check = codes.check
 make_encode = codes.make_encode
 make_array_encode = codes.make_array_encode
 rows_per_example = codes.rows_per_example
-SAMPLING = ("labels", "top_k", "top_p", "guidance")
 make_sampler = sundae_sampling.make_sampler
 make_requested_sampler = sundae_sampling.make_requested_sampler
+
+SAMPLING = (
+  "labels",
+  "top_k",
+  "top_p",
+  "guidance",
+  "size",
+  *denoising_flags.NAMES,
+)
 
 _EPSILON = 1e-5  # of the released LayerNorms
 

@@ -1,19 +1,48 @@
-"""SUNDAE samples on request: labels, steps, larger canvases, inpainting."""
+"""SUNDAE samples on request: labels, steps, larger canvases, inpainting.
 
+Shapes: b samples, h w rows and columns of codes, H W of pixels, t steps.
+"""
+
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from einops import rearrange
+from PIL import Image, ImageFilter
 
+from launch import animation
 from launch import request as request_lib
-from sundae import decode
+from sundae import decode, masks
 from sundae import task as task_lib
 from training import state as state_lib
 from training import task as task_protocol
+from vqgan import arrays, frame
 
 Sampler = Callable[[state_lib.State, np.ndarray], task_protocol.Samples]
+# What shows the unknown part of a given picture.
+_GREY = 127
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+  """A picture to inpaint, on its canvas.
+
+  Attributes:
+    rows: what the first stage reads, uint8 [1, H, W, c] of the model's size.
+    image: the same in colour on the canvas, uint8 [H, W, 3].
+    known: bool [H, W] of the canvas.
+    keep: bool [h, w] of the canvas, which codes are kept.
+    corner: row and column of the picture on the canvas, in codes.
+  """
+
+  rows: np.ndarray
+  image: np.ndarray
+  known: np.ndarray
+  keep: np.ndarray
+  corner: tuple[int, int]
 
 
 def make_sampler(
@@ -37,28 +66,51 @@ def make_requested_sampler(
   """Make the compiled sampler (state, global indices [b]) -> Samples.
 
   Sample i has the key fold_in(key, i) and the i-th of the requested labels, in
-  turn.
+  turn; without any, what is inpainted has the null class, if it was trained.
+  The samples' info has `steps` and `stopped`, `given` with a picture, and
+  `frames` where an animation is asked for.
 
   Raises:
     ValueError: the request does not fit the model.
   """
   del config, measured
-  labels = request_lib.labels(request, task.model.num_classes)
+  num_classes = task.model.num_classes
+  labels = request_lib.labels(request, num_classes)
   guided = request.guidance != 1.0
-  if guided and not (task.model.num_classes and task.class_drop):
+  if guided and not (num_classes and task.class_drop):
     raise ValueError(
       f"guidance {request.guidance} needs a model with classes that was trained"
       " with model.class_drop above 0"
     )
+  grid = canvas(task, request)
+  if request.animate and grid != task.model.grid:
+    raise ValueError("a larger size has no animation: leave out --animate")
+  given = read_given(task, request, grid)
+  if given and request.labels is None and task.class_drop:
+    labels = np.full(1, num_classes, np.int32)
   settings = make_settings(request)
+  frames = int(settings.steps + settings.argmax) + 1 if request.animate else 0
 
   @jax.jit
   def run(state, indices, settings):
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
     label = jnp.asarray(labels)[indices % len(labels)]
-    condition = decode.nothing_given(label, task.model.grid)
-    samples = task.sample(state, keys, condition, settings, guided=guided)
-    return samples.replace(info={**samples.info, "label": label})
+    condition = decode.nothing_given(label, grid)
+    if given:
+      condition = _condition(task, state, condition, given)
+    samples = task.sample(
+      state, keys, condition, settings, guided=guided, frames=frames
+    )
+    info = {**samples.info, "label": label}
+    if frames:
+      info["frames"] = _pictures(task, state, info.pop("history"))
+    images = samples.images
+    if given:
+      shown = np.where(given.known[..., None], given.image, np.uint8(_GREY))
+      info["given"] = jnp.broadcast_to(shown, images.shape)
+      if request.composite:
+        images = jnp.where(given.known[..., None], given.image, images)
+    return samples.replace(images=images, info=info)
 
   return lambda state, indices: run(state, indices, settings)
 
@@ -78,3 +130,100 @@ def make_settings(request: request_lib.Request) -> decode.Settings:
     confident=denoising.confident,
     argmax=denoising.argmax,
   )
+
+
+def canvas(
+  task: task_lib.SundaeTask, request: request_lib.Request
+) -> tuple[int, int]:
+  """Returns h and w of the samples.
+
+  Raises:
+    ValueError: the size is not one that windows can fill.
+  """
+  grid, factor = tuple(task.model.grid), task.tokenizer.factor
+  if request.size is None:
+    return grid
+  sides = tuple(side // factor for side in request.size)
+  whole = all(side % factor == 0 for side in request.size)
+  if not whole or any(a < b for a, b in zip(sides, grid)):
+    raise ValueError(
+      f"size {request.size[0]}x{request.size[1]} must be multiples of {factor}"
+      f" from {grid[0] * factor}x{grid[1] * factor} on"
+    )
+  return sides
+
+
+def read_given(
+  task: task_lib.SundaeTask,
+  request: request_lib.Request,
+  grid: tuple[int, int],
+) -> Given | None:
+  """Brings the request's picture and mask to the model's size; None for none.
+
+  They are resized and cropped as pictures are for evaluation, and lie in the
+  middle of the canvas of (h, w) = `grid` codes.
+
+  Raises:
+    ValueError: there is nothing to make, or the model reads no pictures.
+  """
+  if request.image is None:
+    return None
+  if task.tokenizer.input != "image":
+    raise ValueError("only models of pictures can inpaint")
+  factor = task.tokenizer.factor
+  size = tuple(factor * side for side in task.model.grid)
+  ids = {"label": 0, "example_id": 0}
+  framed = lambda channels: arrays.make_eval_encode(
+    frame.Frame(size, channels=channels)
+  )({"image": request.image, **ids}, None)["image"]
+  known = _resized_mask(request.known, size)
+  corner = tuple((a - b) // 2 for a, b in zip(grid, task.model.grid))
+  top, left = (factor * x for x in corner)
+  place = np.s_[top : top + size[0], left : left + size[1]]
+  whole = tuple(factor * side for side in grid)
+  canvas_known = np.zeros(whole, bool)
+  canvas_known[place] = known
+  image = np.full((*whole, 3), _GREY, np.uint8)
+  image[place] = framed(3)[0]
+  keep = masks.kept_codes(canvas_known, factor)
+  if keep.all():
+    raise ValueError(
+      "the mask leaves nothing to make: white is what is made anew"
+    )
+  channels = task.tokenizer.spec(1).shape[-1]
+  return Given(framed(channels), image, canvas_known, keep, corner)
+
+
+def _resized_mask(known, size):
+  """Bring what is known to a size; a pixel is known where all of its were."""
+  shrink = min(have / want for have, want in zip(known.shape, size))
+  picture = Image.fromarray(known.astype(np.uint8))
+  if shrink > 1:
+    picture = picture.filter(ImageFilter.MinFilter(2 * int(shrink / 2 + 1) - 1))
+  framing = frame.Frame(size, target="segmentation")
+  record = {"segmentation": np.asarray(picture), "label": 0, "example_id": 0}
+  row = arrays.make_eval_encode(framing)(record, None)
+  return row["segmentation"][0].astype(bool)
+
+
+def _condition(task, state, empty, given):
+  """Return the condition of samples that keep codes of a picture."""
+  params = state.frozen.get("tokenizer", {})
+  found = task.tokenizer.encode(params, jnp.asarray(given.rows))  # [1, h, w]
+  codes = jax.lax.dynamic_update_slice(
+    empty.codes[:1], found.astype(empty.codes.dtype), (0, *given.corner)
+  )
+  return empty.replace(
+    codes=jnp.broadcast_to(codes, empty.codes.shape),
+    keep=jnp.broadcast_to(given.keep, empty.keep.shape),
+  )
+
+
+def _pictures(task, state, history):
+  """Return the frames uint8 [b, t, H, W, 3] of codes [b, t, h, w]."""
+  history = history[:, animation.chosen(history.shape[1])]
+  images = jax.lax.map(
+    lambda codes: task.decode(state.frozen, codes),
+    rearrange(history, "b t h w -> t b h w"),
+  )
+  return rearrange(images, "t b h w c -> b t h w c")
