@@ -2,8 +2,8 @@
 
 Plain arithmetic, for both host pipelines. The aspect ratio is kept: the long
 side becomes the configured resolution, then each side becomes a multiple of
-2B, by cropping or by repeating the edge. The canvas is as wide as high, so
-that either side may be the long one.
+2B, by cropping or by repeating the edge. A canvas as wide as high takes images
+whose long side is either one; where all have the same shape it may be smaller.
 """
 
 import dataclasses
@@ -59,11 +59,11 @@ def make(codec: dct.Codec, resize: int | None, fit: str) -> Frame:
     if resize < 1:
       raise ValueError(f"resize {resize} must be at least 1 pixel")
     side = frame.fitted(resize)[2]
-    canvas = codec.block * min(codec.rows, codec.cols)
+    canvas = codec.block * max(codec.rows, codec.cols)
     if side > canvas:
       raise ValueError(
-        f"resize {resize} needs a canvas of {side // codec.block} x"
-        f" {side // codec.block} blocks; the codec has {codec.rows} x"
-        f" {codec.cols}: raise rows and cols, or resize to {canvas}"
+        f"resize {resize} needs {side // codec.block} blocks along the long"
+        f" side; the canvas has {codec.rows} x {codec.cols}: raise rows or"
+        f" cols, or resize to {canvas}"
       )
   return frame

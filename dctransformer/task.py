@@ -36,7 +36,8 @@ class DCTransformerTask:
     ema_decay: of the parameter average; None keeps none.
     accumulate: pieces that a batch's gradient is computed in.
     class_drop: chance of training on the null class.
-    weighted: undo the favour of early chunks by importance weights.
+    weighted: undo the favour of early chunks by importance weights: the loss
+      is then an unbiased total of bits over one of elements.
   """
 
   model: model.DCTransformer
@@ -238,25 +239,35 @@ class DCTransformerTask:
     )
     bits = self._bits(out, chunk)
     total = bits["channel"] + bits["position"] + bits["value"]  # [b, t]
-    if self.weighted:
-      count = chunks.num_chunks(self.plan, batch["length"], batch["total"])
-      weight = chunks.importance(self.plan, batch["chunk"], count)
-      total *= weight[:, None]
-    counted = chunk.count_channel
+    weight = self._weight(batch)
+    counted, held = (
+      weight * mask for mask in (chunk.count_channel, chunk.count_element)
+    )
     loss = metrics_lib.Mean.of(total * math.log(2.0), counted)
     metrics = {
-      f"train/bits_{field}": metrics_lib.Mean.of(bits[field], mask)
-      for field, mask in (
+      f"train/bits_{field}": metrics_lib.Mean.of(bits[field], weights)
+      for field, weights in (
         ("channel", counted),
-        ("position", chunk.count_element),
-        ("value", chunk.count_element),
+        ("position", held),
+        ("value", held),
       )
     }
     metrics["train/bits_per_element"] = metrics_lib.Mean(
-      jnp.sum(sum(bits.values())),
-      jnp.sum(chunk.count_element.astype(jnp.float32)),
+      jnp.sum(weight * total), jnp.sum(held)
     )
     return loss, metrics
+
+  def _weight(self, batch):
+    """Return what each row's chunk stands for, float32 [b, 1].
+
+    Weighted, a chunk drawn with probability p stands for 1 / p of its kind, so
+    that sums over a batch estimate those over all chunks.
+    """
+    if not self.weighted:
+      return jnp.ones((len(batch["chunk"]), 1), jnp.float32)
+    count = chunks.num_chunks(self.plan, batch["length"], batch["total"])
+    weight = count * chunks.importance(self.plan, batch["chunk"], count)
+    return weight[:, None]
 
   def _bits(self, out, chunk):
     """Return the cost of every slot by field, float32 [b, t]."""

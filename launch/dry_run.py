@@ -32,6 +32,7 @@ def report(config: ml_collections.ConfigDict) -> str:
   adapter = tasks.get(config.task)
   measured = tasks.measured_or_assumed(adapter, config)
   task = adapter.make_task(config, measured)
+  adapter.make_array_encode(config, measured, "train")
   lines = list(_lines(config, task, measured, adapter.RULE))
   # The devices of this machine need not be those of the run.
   try:

@@ -1,6 +1,7 @@
 """DCTransformer configs: sizes, tiny forms, every one builds."""
 
 import jax
+import numpy as np
 import pytest
 
 from launch import dry_run, flags, tasks
@@ -70,9 +71,14 @@ def test_tiny_changes_only_numbers_and_the_dataset(name):
 def test_canvas_holds_the_resized_image(name):
   for config in (_load(name), _tiny(name)):
     model = config.model
-    assert config.data.resize <= max(model.rows, model.cols) * model.block
+    h, w = (model.block * side for side in (model.rows, model.cols))
+    assert config.data.resize == max(h, w)
     adapter = tasks.get(config.task)
-    adapter.make_codec(config)
+    encode = adapter.make_array_encode(config, {}, "image")
+    record = {"image": np.zeros((h // 4, w // 4, 3), np.uint8)}
+    assert encode(record, None)["image"].shape == (1, h, w, 3)
+    assumed = tasks.measured_or_assumed(adapter, config)
+    adapter.make_array_encode(config, assumed, "train")
 
 
 @pytest.mark.parametrize(

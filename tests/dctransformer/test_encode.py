@@ -216,8 +216,8 @@ def test_padding_repeats_the_edge_and_cropping_is_central():
   ("fields", "message"),
   [
     ({"resize": 48, "fit": "stretch"}, "fit 'stretch' must be one of"),
-    ({"resize": 64}, "resize 64 needs a canvas of 8 x 8 blocks"),
-    ({"resize": 49, "fit": "pad"}, "needs a canvas of 8 x 8"),
+    ({"resize": 64}, "resize 64 needs 8 blocks along the long"),
+    ({"resize": 49, "fit": "pad"}, "needs 8 blocks along"),
     ({"resize": 0}, "resize 0 must be at least 1"),
   ],
 )

@@ -150,6 +150,32 @@ def test_null_class_replaces_labels_in_training():
   assert losses[0] == losses[1]
 
 
+def test_weighted_draws_estimate_the_bits_of_all_chunks():
+  count = 3
+  batch = tiny.make_batch([0] * count)
+  batch |= {
+    "length": batch["length"] * 0 + 30,
+    "total": batch["total"] * 0 + 30,
+  }
+  means = {}
+  for weighted in (False, True):
+    task = tiny.make_task(optax.sgd(0.0), weighted=weighted)
+    state = tiny.init_task(task)
+    step = jax.jit(task.train_step)
+    rows = []
+    for chunk in range(count):
+      at = {"chunk": jnp.full((count,), chunk, jnp.int32)}
+      _, metrics = step(state, batch | at, jax.random.key(0))
+      rows.append(metrics["train/bits_per_element"])
+    means[weighted] = np.array([(row.total, row.count) for row in rows])
+  chance = np.asarray(chunks.probabilities(tiny.PLAN))[count, :count]
+  assert chance[0] > 1.5 * chance[2]
+  # What draws give on average, against every chunk once.
+  np.testing.assert_allclose(
+    chance @ means[True], means[False].sum(axis=0), rtol=1e-5
+  )
+
+
 @pytest.mark.slow
 def test_small_model_overfits_eight_images():
   plan = chunks.Plan(chunk_len=12, overlap=4, max_chunks=5, floor=1.0)
