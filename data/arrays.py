@@ -7,6 +7,7 @@ arrays. They serve machines without TensorFlow and small datasets.
 
 import hashlib
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ class Arrays:
     try:
       with np.load(path) as archive:
         held = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
       raise source_lib.DataError(
         f"{path} is no readable .npz file: {error}"
       ) from error

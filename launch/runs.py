@@ -7,6 +7,7 @@ import dataclasses
 import io
 import os
 import shlex
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def load_measured(workdir: Path) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as archive:
       return {name: archive[name] for name in archive.files}
-  except (OSError, ValueError, EOFError) as error:
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     raise errors.CommandError(
       f"{path} cannot be read ({error}): restore it from a copy, or train in "
       "a new --workdir"

@@ -2,7 +2,7 @@
 # Trains on the GPUs of several nodes, one process a GPU, with SLURM:
 #
 #   sbatch --nodes=4 launch/slurm.sh --config=configs/dct_imagenet.py \
-#     --workdir=/shared/runs/dct --config.mesh.fsdp=8
+#     --workdir=/shared/runs/dct --config.mesh.data=-1 --config.mesh.fsdp=8
 #
 # Two minutes before the time limit, and when it is preempted, the job saves a
 # checkpoint and queues itself again: the same command resumes. A command that

@@ -32,6 +32,10 @@ CheckpointError = folders.CheckpointError
 steps = folders.steps
 
 
+class FrozenDamagedError(CheckpointError):
+  """The frozen arrays, which all checkpoints share, are damaged."""
+
+
 class NonFiniteError(CheckpointError):
   """The state holds nan or infinity, and was not saved."""
 
@@ -361,7 +365,7 @@ def _restore_frozen(folder, manifest, mesh, rule, like=None) -> Any:
   source = folder / f"frozen-{manifest['frozen']}"
   problems = folders.agreed_problems(source)
   if problems:
-    raise CheckpointError(
+    raise FrozenDamagedError(
       f"the frozen arrays in {source} are damaged: "
       f"{folders.summary(problems)}. Restore the folder from a copy"
     )

@@ -1,6 +1,7 @@
 """The state a run begins with: restored from a checkpoint, or new."""
 
 import dataclasses
+import logging
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from jax.sharding import Mesh
 from training import checkpoint, sharding
 from training import state as state_lib
 from training import task as task_lib
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +38,22 @@ class Initial:
   def restore(
     self, saved: checkpoint.Checkpointer
   ) -> checkpoint.Restored | None:
-    """The newest good checkpoint, or None."""
+    """The newest good checkpoint, or None.
+
+    All checkpoints share the frozen arrays. Damaged ones are made again, and
+    have to be those that the checkpoints were saved with.
+    """
     shapes = jax.eval_shape(self._init, *self._arguments())
-    return saved.restore(shapes, self.mesh, self.rule, self.frozen)
+    restore = lambda frozen: saved.restore(shapes, self.mesh, self.rule, frozen)
+    try:
+      return restore(self.frozen)
+    except checkpoint.FrozenDamagedError as error:
+      try:
+        restored = restore(self.make().frozen)
+      except checkpoint.CheckpointError:
+        raise error from None
+      _LOG.warning("%s; or let it be: they were made again", error)
+      return restored
 
   def make(self) -> state_lib.State:
     """The state of step 0, born where it belongs."""

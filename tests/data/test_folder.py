@@ -147,7 +147,8 @@ def test_arrays_from_npz(tmp_path):
   assert len(arrays.Arrays.from_npz(path, "test")) == 1
   with pytest.raises(source.DataError, match="must hold images or arr_0"):
     arrays.Arrays.from_npz(path)
-  (tmp_path / "y.npz").write_bytes(b"junk")
+  whole = (tmp_path / "x.npz").read_bytes()
+  (tmp_path / "y.npz").write_bytes(whole[: len(whole) // 2])
   with pytest.raises(source.DataError, match=r"no readable \.npz"):
     arrays.Arrays.from_npz(str(tmp_path / "y.npz"))
   with pytest.raises(source.DataError, match="3 images and 2 labels"):

@@ -148,6 +148,16 @@ def test_a_run_without_a_checkpoint_is_begun_anew(config_flag, tmp_path):
   assert runs.load_config(tmp_path).model.width == 4
 
 
+def test_a_cut_file_of_measurements_is_one_line(config_flag, tmp_path, capsys):
+  command = [config_flag, f"--workdir={tmp_path}", "--config.eval.every=0"]
+  assert train.main([*command, "--config.train.num_steps=2"]) == 0
+  path = tmp_path / "measured.npz"
+  path.write_bytes(path.read_bytes()[:100])
+  capsys.readouterr()
+  assert train.main([*command, "--config.train.num_steps=2"]) == 1
+  assert "measured.npz cannot be read" in capsys.readouterr().err
+
+
 def test_a_run_moves_between_meshes(config_flag, tmp_path):
   command = [config_flag, f"--workdir={tmp_path}", "--config.eval.every=0"]
   half = ["--config.train.num_steps=4", "--config.mesh.data=8"]

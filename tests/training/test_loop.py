@@ -312,6 +312,38 @@ def test_a_second_process_is_kept_out_and_the_config_is_remembered(
     rundir.RunDirectory.open(tmp_path, {"toy": 2})
 
 
+def test_damaged_frozen_arrays_are_made_again(tmp_path, mesh, caplog):
+  task = toy.Toy(frozen=True)
+  train(tmp_path, mesh, 4, task=task)
+  (saved,) = (tmp_path / "checkpoints").glob("frozen-*")
+  files = [path for path in saved.rglob("*") if path.is_file()]
+  largest = max(files, key=lambda path: path.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 255
+  largest.write_bytes(content)
+  with caplog.at_level(logging.WARNING):
+    assert train(tmp_path, mesh, 8, task=task).step == 8
+  assert "they were made again" in caplog.text
+  assert "moving" in caplog.text  # the damaged folder stays beside the new one
+  (found,) = (x for x in saved.parent.glob("frozen-*") if x.name == saved.name)
+  assert checkpoint.restore_sampling(found.parent, mesh).step == 8
+
+
+def test_other_frozen_arrays_do_not_replace_damaged_ones(tmp_path, mesh):
+  train(tmp_path, mesh, 4, task=toy.Toy(frozen=True))
+  (saved,) = (tmp_path / "checkpoints").glob("frozen-*")
+  for path in saved.glob("*.json"):
+    path.write_text("{}")
+  other = {"scale": {"w": np.zeros(toy.FEATURES, np.float32)}}
+  task = toy.Toy(frozen=True)
+  init = toy.Toy.init
+  changed = lambda self, *args: init(self, *args).replace(frozen=other)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(toy.Toy, "init", changed)
+    with pytest.raises(checkpoint.CheckpointError, match="are damaged"):
+      train(tmp_path, mesh, 8, task=task)
+
+
 def test_frozen_arrays_given_to_the_run_reach_the_step(tmp_path, mesh):
   frozen = {"scale": {"w": np.full(8, 0.5, np.float32)}}
   task = toy.Toy(frozen=True)
