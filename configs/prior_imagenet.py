@@ -9,9 +9,7 @@
 first stage, a run of `vqgan_imagenet.py` or what `launch.import_checkpoint`
 made; CODES is what `launch.tokenize` wrote with it. Published: 4.78 nats a code
 (PixelSNAIL 4.96); by order 4.767 row, 4.810 z_curve, 4.812 alternate, 4.889
-spiral_out, 4.901 spiral_in, 5.015 subsample. `:pixelsnail` is that other model,
-`:palette` and `:palette,pixelsnail` are priors over 512 colours of 16 x 16
-pixels, for the comparison with f = 1.
+spiral_out, 4.901 spiral_in, 5.015 subsample.
 The authors' rate is 4.5e-6 an image of the global batch; it is written out
 here. The other prior_* configs begin with this one and say what differs.
 """
@@ -59,7 +57,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.vocabulary = 0  # of boxes and their places
   config.condition.most = 30  # boxes
   config.condition.points = False  # the centres of boxes instead
-  config.condition.flags = False  # of boxes: group, occluded, ...
   config.condition.crop = True  # told as one more box
   # The first stage that reads a map; task "" pools it instead.
   config.condition.stage = no_stage()
@@ -135,6 +132,13 @@ def first_stage(
   like.model = config.model
   like.quantizer = config.quantizer
   return like
+
+
+def stage_config(target: str) -> ml_collections.ConfigDict:
+  """Return the config of a first stage of maps: "segmentation" or "depth"."""
+  config = vqgan_imagenet.get_config()
+  config.data.target = target
+  return config
 
 
 def no_stage() -> ml_collections.ConfigDict:

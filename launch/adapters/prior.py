@@ -65,7 +65,6 @@ def make_condition(
         num_tokens=options.vocabulary,
         num_classes=options.num_labels,
         points=options.points,
-        flags=options.flags,
         crop=options.crop,
         most=options.most,
       ),

@@ -1,10 +1,10 @@
 """DCTransformer configs: sizes, tiny forms, every one builds."""
 
-import jax
 import numpy as np
 import pytest
 
-from launch import dry_run, flags, tasks
+from launch import tasks
+from tests.configs import forms
 
 _FULL = [
   "dct_imagenet",
@@ -24,27 +24,9 @@ _FULL = [
 ]
 
 
-def _load(name):
-  stem, _, arg = name.partition(".py:")
-  return flags.load(f"configs/{stem}.py:{arg}" if arg else f"configs/{stem}.py")
-
-
-def _tiny(name):
-  stem, _, arg = name.partition(".py:")
-  return _load(f"{stem}.py:{arg},tiny" if arg else f"{stem}.py:tiny")
-
-
-def _num_params(config):
-  adapter = tasks.get(config.task)
-  measured = tasks.measured_or_assumed(adapter, config)
-  task = adapter.make_task(config, measured)
-  state = dry_run.abstract_state(task, measured)
-  return sum(x.size for x in jax.tree.leaves(state.params))
-
-
 @pytest.mark.parametrize("name", _FULL)
 def test_full_size_model_builds_abstractly(name):
-  assert _num_params(_load(name)) > 1e6
+  assert forms.count(forms.abstract(forms.load(name))[1].params) > 1e6
 
 
 # Nash et al. 2021, table of model sizes.
@@ -52,24 +34,18 @@ def test_full_size_model_builds_abstractly(name):
   ("name", "published"), [("dct_lsun", 448e6), ("dct_imagenet", 738e6)]
 )
 def test_parameter_count_is_the_published_one(name, published):
-  assert abs(_num_params(_load(name)) / published - 1) < 0.03
+  params = forms.abstract(forms.load(name))[1].params
+  assert abs(forms.count(params) / published - 1) < 0.03
 
 
 @pytest.mark.parametrize("name", _FULL)
 def test_tiny_changes_only_numbers_and_the_dataset(name):
-  full, tiny = (dict(flags.flatten(x(name))) for x in (_load, _tiny))
-  assert set(full) == set(tiny)
-  for field, value in tiny.items():
-    if value == full[field] or field.startswith("data."):
-      continue
-    numbers = value if isinstance(value, tuple) else (value,)
-    assert all(type(x) in (int, float) for x in numbers), field
-    assert type(value) is type(full[field]), field
+  forms.check_tiny(name)
 
 
 @pytest.mark.parametrize("name", _FULL)
 def test_canvas_holds_the_resized_image(name):
-  for config in (_load(name), _tiny(name)):
+  for config in (forms.load(name), forms.tiny(name)):
     model = config.model
     h, w = (model.block * side for side in (model.rows, model.cols))
     assert config.data.resize == max(h, w)
@@ -92,9 +68,8 @@ def test_canvas_holds_the_resized_image(name):
 )
 def test_unknown_argument_lists_the_choices(name, arg):
   with pytest.raises(ValueError, match=r"must be|one of"):
-    _load(f"{name}.py:{arg}")
+    forms.load(f"{name}.py:{arg}")
 
 
 def test_every_dct_config_is_tested():
-  shipped = {x.split("/")[1] for x in flags.shipped() if "/dct_" in x}
-  assert shipped == {f"{name.partition('.py')[0]}.py" for name in _FULL}
+  assert forms.shipped("dct_") == forms.files(_FULL)

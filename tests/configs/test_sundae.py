@@ -1,11 +1,8 @@
 """SUNDAE configs: sizes, tiny forms, every one builds."""
 
-import math
-
-import jax
 import pytest
 
-from launch import dry_run, flags, tasks
+from tests.configs import forms
 
 # Millions of parameters of the reference; None where nobody published them.
 _FULL = {
@@ -23,27 +20,13 @@ _FULL = {
 }
 
 
-def _load(name):
-  return flags.load(
-    f"configs/{name}" if ".py" in name else f"configs/{name}.py"
-  )
-
-
-def _tiny(name):
-  stem, _, arg = name.partition(".py:")
-  return _load(f"{stem}.py:{arg},tiny" if arg else f"{stem}.py:tiny")
-
-
 @pytest.mark.parametrize("name", _FULL)
 def test_full_size_model_builds_with_the_published_count(name):
-  config = _load(name)
+  config = forms.load(name)
   with config.unlocked():
     config.model.reference = True
-  adapter = tasks.get(config.task)
-  measured = tasks.measured_or_assumed(adapter, config)
-  task = adapter.make_task(config, measured)
-  state = dry_run.abstract_state(task, measured)
-  count = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
+  task, state = forms.abstract(config)
+  count = forms.count(state.params)
   published = _FULL[name]
   assert round(count / 1e6, 1) == published or published is None
   assert count > 1e6
@@ -54,15 +37,7 @@ def test_full_size_model_builds_with_the_published_count(name):
 
 @pytest.mark.parametrize("name", _FULL)
 def test_tiny_changes_only_numbers_and_the_dataset(name):
-  full, tiny = (dict(flags.flatten(x(name))) for x in (_load, _tiny))
-  assert set(full) == set(tiny)
-  for field, value in tiny.items():
-    # The first stage belongs to the dataset.
-    if value == full[field] or field.split(".")[0] in ("data", "tokenizer"):
-      continue
-    numbers = value if isinstance(value, tuple) else (value,)
-    assert all(type(x) in (int, float) for x in numbers), field
-    assert type(value) is type(full[field]), field
+  forms.check_tiny(name, ("data.", "tokenizer."))
 
 
 @pytest.mark.parametrize(
@@ -75,9 +50,8 @@ def test_tiny_changes_only_numbers_and_the_dataset(name):
 )
 def test_unknown_argument_lists_the_choices(name, arg):
   with pytest.raises(ValueError, match=r"must be"):
-    _load(f"{name}.py:{arg}")
+    forms.load(f"{name}.py:{arg}")
 
 
 def test_every_sundae_config_is_tested():
-  shipped = {x.split("/")[1] for x in flags.shipped() if "/sundae_" in x}
-  assert shipped == {f"{name.partition('.py')[0]}.py" for name in _FULL}
+  assert forms.shipped("sundae_") == forms.files(_FULL)
