@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from PIL import Image
 
@@ -29,9 +30,9 @@ from launch import (
   pictures,
   report,
   request,
-  runs,
   sample,
   setup,
+  tasks,
   train,
 )
 
@@ -97,8 +98,8 @@ def show(workdir: Path, batch: int) -> list[demo_figures.Figure]:
 
   drawn = sample.load(out)
   samples = demo_figures.Pictures(drawn["image"], drawn["label"])
-  held_out = _pictures(run, run.config.data.eval_split)
-  trained = _pictures(run, run.config.data.split)
+  held_out = read(run.config, run.adapter, run.config.data.eval_split)
+  trained = read(run.config, run.adapter, run.config.data.split)
   figures = [
     demo_figures.Figure(
       "bits, of optimised JPEG's",
@@ -127,25 +128,17 @@ def show(workdir: Path, batch: int) -> list[demo_figures.Figure]:
       )
     )
 
-  shown = min(32, len(samples.images), len(held_out.images))
-  side_by_side = [
-    pictures.grid(x[:shown], columns=8)
-    for x in (samples.images, held_out.images)
-  ]
-  gap = np.full((len(side_by_side[0]), 12, 3), 255, np.uint8)
   rows = np.concatenate(
     [given[:, None], results, held_out.images[: len(given), None]], axis=1
   )
   conditioned = pictures.grid(
     rows.reshape(-1, *rows.shape[2:]), columns=rows.shape[1]
   )
-  save = lambda name, image: _save(workdir, job.step, name, image)
-  save(
-    "samples-beside-real", np.hstack([side_by_side[0], gap, side_by_side[1]])
-  )
-  save(f"{kind}-given-results-real", conditioned)
+  show_too = lambda name, image: save(workdir, job.step, name, image)
+  show_too("samples-beside-real", side_by_side(samples.images, held_out.images))
+  show_too(f"{kind}-given-results-real", conditioned)
   for name in ("heat_maps", "progressive"):
-    save(name, np.asarray(Image.open(out / f"{name}.png")))
+    show_too(name, np.asarray(Image.open(out / f"{name}.png")))
   path = workdir / "eval" / str(job.step) / "demo.json"
   path.write_text(
     json.dumps({"demo": {x.name: float(x.value) for x in figures}}, indent=2)
@@ -187,19 +180,31 @@ def condition(run, state, held_out, kind):
   return np.asarray(given), results.reshape(count, _RESULTS, *images.shape[1:])
 
 
-def _pictures(run: runs.Run, split: str) -> demo_figures.Pictures:
-  source = datasets.open_source(run.config, split)
+def read(
+  config: ml_collections.ConfigDict, adapter: tasks.Adapter, split: str
+) -> demo_figures.Pictures:
+  """Reads all pictures of a split, as the task sees them, and their labels."""
+  source = datasets.open_source(config, split)
   images, labels = [], []
-  for batch in datasets.image_batches(run.config, run.adapter, source, 100):
+  for batch in datasets.image_batches(config, adapter, source, 100):
     images.append(batch["image"][batch["mask"]])
     labels.append(batch["label"][batch["mask"]])
   return demo_figures.Pictures(np.concatenate(images), np.concatenate(labels))
 
 
-def _save(workdir: Path, step: int, name: str, image: np.ndarray) -> None:
+def save(workdir: Path, step: int, name: str, image: np.ndarray) -> None:
+  """Puts a picture where the report of a run finds it."""
   folder = workdir / "samples"
   folder.mkdir(exist_ok=True)
   Image.fromarray(image).save(folder / f"{step}-{name}.png")
+
+
+def side_by_side(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+  """Sets up to 32 pictures beside as many others, [n, h, w, 3] each."""
+  shown = min(32, len(images), len(others))
+  grids = [pictures.grid(x[:shown], columns=8) for x in (images, others)]
+  gap = np.full((len(grids[0]), 12, 3), 255, np.uint8)
+  return np.hstack([grids[0], gap, grids[1]])
 
 
 if __name__ == "__main__":

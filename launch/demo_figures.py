@@ -46,7 +46,10 @@ class Pictures:
 
 
 def of_samples(
-  samples: Pictures, train: Pictures, held_out: Pictures
+  samples: Pictures,
+  train: Pictures,
+  held_out: Pictures,
+  colour: float = 0.8,
 ) -> list[Figure]:
   """Measure colour, variety, place and novelty of samples.
 
@@ -54,6 +57,7 @@ def of_samples(
     samples: drawn with these labels.
     train: what the model learned from.
     held_out: what it never saw.
+    colour: the least share of right colours that passes.
   """
   variety = within_class_distance(held_out.images, held_out.labels)
   blind = np.random.default_rng(0).permutation(samples.labels)
@@ -61,7 +65,7 @@ def of_samples(
     Figure(
       "labelled colour right (share)",
       colour_right(samples),
-      low=0.8,
+      low=colour,
       blind=colour_right_blind(samples),
     ),
     Figure(
