@@ -22,6 +22,7 @@ def measure(
   batches: Iterable[Mapping[str, np.ndarray]],
   *,
   chunk_len: int = 896,
+  max_chunks: int = 0,
   std_floor: float = STD_FLOOR,
 ) -> dict[str, np.ndarray]:
   """Accumulate statistics over batches of whole lists, one row an image.
@@ -30,7 +31,8 @@ def measure(
     codec: of the lists.
     batches: rows as `dctransformer.encode` documents, and, where some of them
       are padding, `mask` (bool [b]).
-    chunk_len: new elements of a chunk, for the chunk limit.
+    chunk_len: new elements of a chunk.
+    max_chunks: the limit of a list; 0 takes the one that is measured.
     std_floor: least standard deviation of a channel, in quantisation steps.
 
   Returns:
@@ -42,7 +44,7 @@ def measure(
     mean_length: float64, mean number of elements.
     value_range: int32 [2], least and largest listed value (after clipping).
     clipped_fraction: float64, elements outside of the range of values.
-    truncated_fraction: float64, images whose list had no room for them.
+    truncated_fraction: float64, images whose list exceeds the limit.
     max_chunks: int32, chunks that hold a list and its stop in 99% of images.
     num_images: int64.
 
@@ -51,7 +53,7 @@ def measure(
   """
   sums = np.zeros((2, codec.num_channels))
   totals, blocks = [], []
-  clipped = truncated = least = largest = 0
+  clipped = least = largest = 0
   for batch in batches:
     keep = batch.get("mask", np.ones(len(batch["total"]), bool))
     batch = {name: np.asarray(leaf)[keep] for name, leaf in batch.items()}
@@ -65,14 +67,14 @@ def measure(
     least = min(least, value.min(initial=0))
     largest = max(largest, value.max(initial=0))
     clipped += int(batch["clipped"].sum())
-    truncated += int((batch["total"] > batch["length"]).sum())
     totals.append(batch["total"])
     blocks.append(batch["blocks"])
   totals = np.concatenate([*totals, np.zeros(0, np.int32)]).astype(np.int64)
   if not len(totals):
     raise ValueError("no images to measure: the split is empty")
   sizes, counts = np.unique(np.concatenate(blocks), axis=0, return_counts=True)
-  slots = np.percentile(totals + 1, KEPT_WHOLE)
+  whole = math.ceil(np.percentile(totals + 1, KEPT_WHOLE) / chunk_len)
+  room = (max_chunks or whole) * chunk_len
   return {
     "channel_std": _deviation(codec, sums, sizes, counts, std_floor),
     "sizes": sizes.astype(np.int32),
@@ -81,8 +83,8 @@ def measure(
     "mean_length": np.float64(totals.mean()),
     "value_range": np.array([least, largest], np.int32),
     "clipped_fraction": np.float64(clipped / max(totals.sum(), 1)),
-    "truncated_fraction": np.float64(truncated / len(totals)),
-    "max_chunks": np.int32(math.ceil(slots / chunk_len)),
+    "truncated_fraction": np.float64((totals > room).mean()),
+    "max_chunks": np.int32(whole),
     "num_images": np.int64(len(totals)),
   }
 

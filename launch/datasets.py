@@ -6,6 +6,7 @@ and `codes` takes TensorFlow where it is installed.
 """
 
 import importlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from data import arrays, codes, device
 from data import source as source_lib
 from launch import errors, flags, setup, tasks
 from training import sharding
+
+_logger = logging.getLogger(__name__)
 
 SOURCES = ("tfds", "folder", "pairs", "arrays", "codes")
 
@@ -75,7 +78,7 @@ def train_batches(
     process_count=jax.process_count(),
     rows_per_example=adapter.rows_per_example(config),
   )
-  return device.prefetch(host, sharding.batch_sharding(mesh))
+  return _counted(host, device.prefetch(host, sharding.batch_sharding(mesh)))
 
 
 def eval_batches(
@@ -161,3 +164,16 @@ def _encode(config, adapter, measured, use):
   if in_numpy(config):
     return adapter.make_array_encode(config, measured, use)
   return adapter.make_encode(config, measured, use)
+
+
+def _counted(host, batches) -> Iterator[dict[str, jax.Array]]:
+  """Says at the end how many unreadable images were replaced by others."""
+  try:
+    yield from batches
+  finally:
+    if host.replaced:
+      _logger.warning(
+        "%d images of the training split are unreadable; others took their "
+        "place: log.txt names them",
+        len(host.replaced),
+      )

@@ -4,6 +4,7 @@ Fields of `config.model` that 0 or -1 leaves to the data: `max_chunks` 0 takes
 the measured chunk limit, `num_classes` -1 the number of classes of the dataset.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
@@ -20,6 +21,8 @@ from layers import transformer
 from training import sharding
 from training import state as state_lib
 from training import task as task_protocol
+
+_logger = logging.getLogger(__name__)
 
 _FIELDS = ("channel", "position", "value")
 LIKELIHOOD = {
@@ -187,9 +190,20 @@ def measure(
   config: ml_collections.ConfigDict, batches: Iterable[Mapping]
 ) -> dict[str, np.ndarray]:
   """Measures deviations, sizes and lengths on whole lists."""
-  return measuring.measure(
-    make_codec(config), batches, chunk_len=config.model.chunk_len
+  found = measuring.measure(
+    make_codec(config),
+    batches,
+    chunk_len=config.model.chunk_len,
+    max_chunks=config.model.max_chunks,
   )
+  _logger.info(
+    "lists have %.0f elements on average; %.2g%% of the values are clipped, "
+    "%.2g%% of the lists are cut",
+    found["mean_length"],
+    100 * found["clipped_fraction"],
+    100 * found["truncated_fraction"],
+  )
+  return found
 
 
 def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
