@@ -20,8 +20,9 @@
 #SBATCH --output=slurm-%j.txt
 set -euo pipefail
 
-# launch.train exits with this after a signal, with a checkpoint on the disk.
-resumable=75
+# launch.train exits with 75 after a signal, with a checkpoint on the disk; 143
+# is a signal before the first step.
+resumable='75|143'
 
 cd "${SLURM_SUBMIT_DIR:-.}"
 # SLURM may tell this script of the end too: the steps save, it waits for them.
@@ -31,8 +32,8 @@ code=0
 srun --kill-on-bad-exit=1 .venv/bin/python -m launch.train \
   --config.platform=gpu "$@" || code=$?
 
-if ((code == resumable)); then
-  echo "saved; queueing job $SLURM_JOB_ID again"
+if [[ $code =~ ^($resumable)$ ]]; then
+  echo "stopped; queueing job $SLURM_JOB_ID again"
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

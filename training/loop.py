@@ -241,14 +241,11 @@ class _Engine:
       donate_argnums=0,
       out_shardings=(where, sharding.replicated(self.initial.mesh)),
     )
-    before = self.clock.seconds()["compile"]
     with (
       self.clock.during("compile"),
       self.progress.activity("compiling the training step", announce=True),
     ):
       self.compiled = step.lower(self.state, batch, self.key).compile()
-    seconds = self.clock.seconds()["compile"] - before
-    _LOG.info("compiling the training step took %.1f s", seconds)
     self.reporter.start_window(self.step)
     return self.compiled
 

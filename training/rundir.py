@@ -274,6 +274,10 @@ class RunDirectory:
     form = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
     handler.setFormatter(logging.Formatter(form))
     handler.setLevel(logging.INFO)
+    # Orbax tells every step of every save.
+    handler.addFilter(
+      lambda record: record.levelno > logging.INFO or record.name != "absl"
+    )
     logging.getLogger().addHandler(handler)
     logging.getLogger("training").setLevel(logging.INFO)
     self._handler = handler

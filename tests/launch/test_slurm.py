@@ -10,7 +10,7 @@ from tests import shared
   ("script", "given", "called", "code", "requeued"),
   [
     ("slurm.sh", "--config=x.py", "--config.platform=gpu --config=x.py", *end)
-    for end in [(0, False), (75, True), (1, False)]
+    for end in [(0, False), (75, True), (143, True), (1, False)]
   ]
   + [
     (
