@@ -24,6 +24,8 @@ from vqgan import arrays, frame
 Sampler = Callable[[state_lib.State, np.ndarray], task_protocol.Samples]
 # What shows the unknown part of a given picture.
 _GREY = 127
+# How many samples of a job are animated.
+_ANIMATED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +77,10 @@ def make_requested_sampler(
   """
   del config, measured
   num_classes = task.model.num_classes
-  labels = request_lib.labels(request, num_classes)
+  null = bool(num_classes and task.class_drop)
+  labels = request_lib.labels(request, num_classes, null)
   guided = request.guidance != 1.0
-  if guided and not (num_classes and task.class_drop):
+  if guided and not null:
     raise ValueError(
       f"guidance {request.guidance} needs a model with classes that was trained"
       " with model.class_drop above 0"
@@ -86,8 +89,6 @@ def make_requested_sampler(
   if request.animate and grid != task.model.grid:
     raise ValueError("a larger size has no animation: leave out --animate")
   given = read_given(task, request, grid)
-  if given and request.labels is None and task.class_drop:
-    labels = np.full(1, num_classes, np.int32)
   settings = make_settings(request)
   frames = int(settings.steps + settings.argmax) + 1 if request.animate else 0
 
@@ -103,7 +104,8 @@ def make_requested_sampler(
     )
     info = {**samples.info, "label": label}
     if frames:
-      info["frames"] = _pictures(task, state, info.pop("history"))
+      history = info.pop("history")
+      info["frames"] = _pictures(task, state, history, indices)
     images = samples.images
     if given:
       shown = np.where(given.known[..., None], given.image, np.uint8(_GREY))
@@ -219,11 +221,22 @@ def _condition(task, state, empty, given):
   )
 
 
-def _pictures(task, state, history):
-  """Return the frames uint8 [b, t, H, W, 3] of codes [b, t, h, w]."""
+def _pictures(task, state, history, indices):
+  """Return the frames uint8 [b, t, H, W, 3] of codes [b, t, h, w].
+
+  Only those of the first samples of a job are decoded; the others are black.
+  """
   history = history[:, animation.chosen(history.shape[1])]
-  images = jax.lax.map(
-    lambda codes: task.decode(state.frozen, codes),
-    rearrange(history, "b t h w -> t b h w"),
-  )
-  return rearrange(images, "t b h w c -> b t h w c")
+  shown = min(len(history), _ANIMATED)
+
+  def decode_first():
+    images = jax.lax.map(
+      lambda codes: task.decode(state.frozen, codes),
+      rearrange(history[:shown], "b t h w -> t b h w"),
+    )
+    rest = [(0, len(history) - shown), *[(0, 0)] * 4]
+    return jnp.pad(rearrange(images, "t b h w c -> b t h w c"), rest)
+
+  like = jax.eval_shape(decode_first)
+  blank = lambda: jnp.zeros(like.shape, like.dtype)
+  return jax.lax.cond(indices[0] == 0, decode_first, blank)
