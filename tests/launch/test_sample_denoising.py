@@ -1,0 +1,117 @@
+"""launch.sample of SUNDAE: steps, inpainting, larger sizes, animations."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch import denoising_flags, errors, sample
+from tests.dctransformer import tiny
+from tests.launch import sundae_run
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """Return the directory of a model of 8 x 8 shades, trained for two steps."""
+  return sundae_run.trained(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def picture(tmp_path):
+  """Return the path and the shades [8, 8] of a grey picture."""
+  shades = tiny.make_images(1, seed=3, side=8)[0, ..., 0]
+  path = tmp_path / "picture.png"
+  Image.fromarray(shades).save(path)
+  return path, shades
+
+
+def _draw(workdir, out, *options):
+  command = [f"--workdir={workdir}", f"--out={out}", "--batch=4", *options]
+  assert sample.main(command) == 0
+  with np.load(out / "samples.npz") as archive:
+    return dict(archive)
+
+
+def test_steps_are_reported_and_samples_do_not_depend_on_their_number(
+  workdir, tmp_path
+):
+  few = _draw(workdir, tmp_path / "out", "--num_samples=3", "--steps=3")
+  many = _draw(workdir, tmp_path / "out", "--num_samples=6", "--steps=3")
+  assert many["arr_0"].shape == (6, 8, 8, 3)
+  np.testing.assert_array_equal(many["arr_0"][:3], few["arr_0"])
+  np.testing.assert_array_equal(many["labels"], np.arange(6))
+  assert many["steps"].tolist() == [3] * 6
+
+
+def test_inpainting_keeps_what_is_black_in_the_mask(workdir, picture, tmp_path):
+  path, shades = picture
+  mask = np.zeros((8, 8), np.uint8)
+  mask[2:5, 1:7] = 255
+  Image.fromarray(mask).save(tmp_path / "mask.png")
+  drawn = _draw(
+    workdir,
+    tmp_path / "out",
+    f"--inpaint={path}",
+    f"--mask={tmp_path / 'mask.png'}",
+    "--results=3",
+    "--animate=gif",
+    "--argmax",
+  )
+  assert drawn["arr_0"].shape == (3, 8, 8, 3)
+  assert drawn["labels"].tolist() == [24] * 3  # the null class
+  for result in drawn["arr_0"]:
+    np.testing.assert_array_equal(
+      result[mask == 0], np.repeat(shades[mask == 0][:, None], 3, axis=1)
+    )
+  holes = drawn["arr_0"][:, mask > 0]
+  assert (holes[0] != holes[1]).any() and (holes[1] != holes[2]).any()
+  assert (tmp_path / "out" / "given.png").is_file()
+  with Image.open(tmp_path / "out" / "denoising.gif") as shown:
+    assert shown.n_frames == 7  # noise, five steps and argmax
+
+
+def test_larger_size_surrounds_the_picture(workdir, picture, tmp_path):
+  path, shades = picture
+  drawn = _draw(
+    workdir,
+    tmp_path / "out",
+    f"--inpaint={path}",
+    "--size=12x8",
+    "--results=2",
+    "--labels=3",
+    "--steps=2",
+    "--composite",
+  )
+  assert drawn["arr_0"].shape == (2, 12, 8, 3)
+  np.testing.assert_array_equal(drawn["arr_0"][0, 2:10, :, 0], shades)
+  assert drawn["labels"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (["--upsample=x.png"], "--upsample means nothing to task sundae"),
+    (["--mask=0,0,2,2"], "--mask belongs to --inpaint"),
+    (["--inpaint=PICTURE"], "needs --mask"),
+    (["--inpaint=PICTURE", "--mask=0,0,9,2"], "must lie within"),
+    (["--inpaint=PICTURE", "--mask=none.png"], "no readable picture"),
+    (["--size=12x8", "--animate=gif"], "leave out --animate"),
+    (["--size=4x8"], "from 8x8 on"),
+    (["--proportion=2"], "proportion"),
+    (["--steps=0"], "steps 0"),
+  ],
+)
+def test_bad_requests_end_in_one_line(
+  workdir, picture, tmp_path, capsys, options, message
+):
+  options = [x.replace("PICTURE", str(picture[0])) for x in options]
+  out = tmp_path / "out"
+  assert sample.main([f"--workdir={workdir}", f"--out={out}", *options]) != 0
+  error = capsys.readouterr().err.strip()
+  assert message in error and "\n" not in error
+  assert not out.exists()
+
+
+def test_mask_of_another_size_is_refused(tmp_path):
+  Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "mask.png")
+  with pytest.raises(errors.CommandError, match="has 4x4 pixels"):
+    denoising_flags.read_mask(str(tmp_path / "mask.png"), (8, 8))
