@@ -36,7 +36,8 @@ class Request:
   """Settings of a sampling job; an adapter refuses what it cannot do.
 
   Attributes:
-    temperature: 0 is greedy.
+    temperature: 0 is greedy. It and the next two are three numbers where each
+      field of a DCT list has its own.
     top_k: 0 keeps all.
     top_p: 1 keeps all.
     guidance: weight of the condition; 1 is the plain model.
@@ -54,9 +55,9 @@ class Request:
     animate: None, or the kind of `launch.animation` that shows the steps.
   """
 
-  temperature: float = 1.0
-  top_k: int = 0
-  top_p: float = 1.0
+  temperature: float | Sequence[float] = 1.0
+  top_k: int | Sequence[int] = 0
+  top_p: float | Sequence[float] = 1.0
   guidance: float = 1.0
   labels: Sequence[int] | None = None
   size: tuple[int, int] | None = None
@@ -89,21 +90,32 @@ def from_config(config: ml_collections.ConfigDict, **fields) -> Request:
   return Request(**{**defaults, **given})
 
 
-def labels(request: Request, num_classes: int) -> np.ndarray:
+def labels(request: Request, num_classes: int, null: bool) -> np.ndarray:
   """Return the labels that samples take in turn, int32.
+
+  All of them by default; of a given picture the class is unknown, and then it
+  is the null class if there is one.
+
+  Args:
+    request: asks for labels, or not.
+    num_classes: of the model.
+    null: whether the null class, label `num_classes`, was trained.
 
   Raises:
     ValueError: labels that the model does not have.
   """
   if request.labels is None:
+    if null and request.given:
+      return np.full(1, num_classes, np.int32)
     return np.arange(max(num_classes, 1), dtype=np.int32)
   if not num_classes:
     raise ValueError("labels were given, but the model has no classes")
-  # The null class, num_classes, is a label too.
-  wrong = [x for x in request.labels if not 0 <= x <= num_classes]
+  most = num_classes if null else num_classes - 1
+  wrong = [x for x in request.labels if not 0 <= x <= most]
   if wrong:
     raise ValueError(
       f"label {wrong[0]} must be between 0 and {num_classes - 1}"
+      + (f", or {most}, the null class" if null else "")
     )
   return np.asarray(request.labels, np.int32)
 

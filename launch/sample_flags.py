@@ -6,7 +6,7 @@ here, in one line.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from launch import (
 
 # Pictures that a sample goes on from; one at a time.
 _GIVEN = ("upsample", "colorize", "complete", "inpaint")
+# Of DCTransformer they are one number, or one each of its three fields.
+_BY_FIELD = ("temperature", "top_k", "top_p")
+_EACH = "; default of the config; DCT: or three, channel,position,value"
 # Flags that not every task has.
 OPTIONAL = (
   "labels",
@@ -53,9 +56,9 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
   add("--num_samples", type=_positive, default=64, help="default 64")
   add("--seed", type=int, default=0, help="default 0")
   add("--labels", type=_numbers, help="classes, taken in turn: 0,5,7")
-  add("--temperature", type=float, help="0 is greedy; default of the config")
-  add("--top_k", type=int, help="0 keeps all; default of the config")
-  add("--top_p", type=float, help="1 keeps all; default of the config")
+  add("--temperature", type=_each(float), help="0 is greedy" + _EACH)
+  add("--top_k", type=_each(int), help="0 keeps all" + _EACH)
+  add("--top_p", type=_each(float), help="1 keeps all" + _EACH)
   add("--guidance", type=float, help="weight of the label, 1 = plain")
   add("--size", type=_size, help="HEIGHTxWIDTH; default: as in the data")
   add("--upsample", type=Path, metavar="IMAGE", help="fill in a small image")
@@ -102,6 +105,11 @@ def to_request(
       raise errors.CommandError(
         f"--{name} means nothing to task {run.config.task}: it takes "
         f"{', '.join(f'--{x}' for x in OPTIONAL if x in accepted)}"
+      )
+  for name in _BY_FIELD:
+    if isinstance(getattr(args, name), tuple) and "fields" not in accepted:
+      raise errors.CommandError(
+        f"--{name} of task {run.config.task} is one number"
       )
   given = [name for name in _GIVEN if getattr(args, name)]
   if len(given) > 1:
@@ -168,9 +176,34 @@ def _positive(text: str) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-  return tuple(int(part) for part in text.split(","))
+  try:
+    return tuple(int(part) for part in text.split(","))
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} must be numbers with commas between, such as 0,5,7"
+    ) from None
+
+
+def _each(kind: type) -> Callable[[str], Any]:
+  """Makes the reader of one number, or of three with commas between."""
+
+  def read(text: str) -> Any:
+    try:
+      numbers = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+      numbers = ()
+    if len(numbers) not in (1, 3):
+      raise argparse.ArgumentTypeError(f"{text!r} must be one number, or three")
+    return numbers if len(numbers) == 3 else numbers[0]
+
+  return read
 
 
 def _size(text: str) -> tuple[int, int]:
   height, _, width = text.partition("x")
-  return int(height), int(width)
+  try:
+    return int(height), int(width)
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} must be HEIGHTxWIDTH, such as 64x96"
+    ) from None

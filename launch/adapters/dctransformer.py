@@ -38,6 +38,7 @@ LIKELIHOOD = {
 RULE = sharding.FsdpRule(stacked=tuple(f"runs_{i}" for i in range(32)))
 
 SAMPLING = (
+  "fields",
   "labels",
   "top_k",
   "top_p",

@@ -28,14 +28,17 @@ def make_sampler(
 
   Sample i has the key fold_in(key, i) and the i-th of the requested labels, in
   turn. Sizes are drawn as often as in the data, unless requested or given with
-  an image.
+  an image. Temperature, top-k and top-p are one number or three, of channel,
+  position and value.
 
   Raises:
     ValueError: the request does not fit the model.
   """
-  labels = _labels(task, request)
+  num_classes = task.model.num_classes
+  null = bool(num_classes and task.class_drop)
+  labels = request_lib.labels(request, num_classes, null)
   guided = request.guidance != 1.0
-  if guided and not (task.model.num_classes and task.class_drop):
+  if guided and not null:
     raise ValueError(
       f"guidance {request.guidance} needs a model with classes that was trained"
       " with model.class_drop above 0"
@@ -88,21 +91,6 @@ def illustrate(
     "heat_maps": pictures.heat_maps(task.codec, tokens),
     "progressive": pictures.progressive(task.codec, tokens, early + lengths),
   }
-
-
-def _labels(task, request):
-  num_classes = task.model.num_classes
-  if request.labels is None:
-    return np.arange(max(num_classes, 1), dtype=np.int32)
-  if not num_classes:
-    raise ValueError("labels were given, but the model has no classes")
-  # The null class, num_classes, is a label too.
-  wrong = [x for x in request.labels if not 0 <= x <= num_classes]
-  if wrong:
-    raise ValueError(
-      f"label {wrong[0]} must be between 0 and {num_classes - 1}"
-    )
-  return np.asarray(request.labels, np.int32)
 
 
 def _sizes(codec, measured, request):

@@ -55,7 +55,9 @@ def make_sampler(
   task, encode = resize(tuple(factor * side for side in grid))
   fixed = prior_given.rows(config, task, request)
   keep = prior_given.kept(task, request)
-  labels = request_lib.labels(request, task.model.num_classes)
+  num_classes = task.model.num_classes
+  null = bool(num_classes and task.class_drop)
+  labels = request_lib.labels(request, num_classes, null)
   guided = request.guidance != 1.0
   settings = decode.Settings.create(
     request.temperature, request.top_k, request.top_p, request.guidance

@@ -43,7 +43,11 @@ def test_given_band_comes_back(workdir, tmp_path):
   pixels = np.random.default_rng(0).integers(60, 190, (4, 4, 3), np.uint8)
   Image.fromarray(pixels).save(small)
   drawn = _draw(
-    workdir, tmp_path / "out", f"--upsample={small}", "--num_samples=4"
+    workdir,
+    tmp_path / "out",
+    f"--upsample={small}",
+    "--num_samples=4",
+    "--temperature=1,0.9,0.9",
   )
   # A sample's blocks have the small picture's luma: no element can be added
   # to band 0 once it is given, and later bands have no mean.
@@ -56,7 +60,10 @@ def test_given_band_comes_back(workdir, tmp_path):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    (["--labels=24,25"], "label 25 must be"),
+    (["--labels=24"], "label 24 must be between 0 and 23"),
+    (["--labels=red"], "'red' must be numbers"),
+    (["--size=64"], "'64' must be HEIGHTxWIDTH"),
+    (["--temperature=1,2"], "'1,2' must be one number, or three"),
     (["--size=33x32"], "multiples of 16"),
     (["--top_p=0"], "top_p"),
     (["--guidance=2"], "class_drop"),
