@@ -5,7 +5,7 @@
 
 The argument is the long side in pixels: 32, 64, 128 or 256 (default), sized for
 one accelerator; `:32,laptop` and `:64,laptop` learn on two CPU cores in hours,
-and `:64,tiny` shows in a minute that everything runs. Subfolders become classes.
+and `:64,tiny` shows in a minute that everything runs. Subfolders are classes.
 """
 
 import ml_collections

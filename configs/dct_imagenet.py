@@ -11,6 +11,8 @@ Where the paper is silent the value is our choice, and marked so.
 
 import ml_collections
 
+from configs import _sections
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `arg` is "" or "tiny"."""
@@ -73,37 +75,19 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.clip_norm = 1.0  # choice
   config.optimizer.ema_decay = 0.0  # 0 keeps no average
 
-  config.train = ml_collections.ConfigDict()
-  config.train.num_steps = 654_000  # 300e9 / (512 * 896)
-  config.train.batch_size = 512  # chunks
+  config.train = _sections.train(
+    num_steps=654_000,  # 300e9 / (512 * 896)
+    batch_size=512,  # chunks
+    checkpoint_every=2000,
+    remat=True,
+  )
   config.train.chunks_per_image = 1
-  config.train.accumulate = 1
   config.train.weighted = False  # True: unbiased by importance weights
-  config.train.dtype = "auto"  # bfloat16 on accelerators, float32 on CPUs
-  config.train.remat = True
-  config.train.log_every = 100
-  config.train.checkpoint_every = 2000
-  config.train.keep = 3
-  config.train.on_nan = "stop"  # or "skip", "rollback"
-
-  config.eval = ml_collections.ConfigDict()
-  config.eval.every = 10_000
-  config.eval.batch_size = 128
-  config.eval.num_examples = 1000
-
-  config.sample = ml_collections.ConfigDict()
-  config.sample.every = 10_000
-  config.sample.num = 16
-  config.sample.batch = 16
-  config.sample.temperature = 1.0
-  config.sample.top_k = 0  # 0 keeps all
-  config.sample.top_p = 1.0  # 1 keeps all
-  config.sample.guidance = 1.0  # other values need class_drop above 0
-
-  config.mesh = ml_collections.ConfigDict()
-  config.mesh.data = 1
-  config.mesh.fsdp = -1  # -1: the rest
-  config.mesh.tensor = 1
+  config.eval = _sections.evaluation(
+    batch_size=128, num_examples=1000, metrics="fid,precision_recall"
+  )
+  config.sample = _sections.sample()
+  config.mesh = _sections.mesh(data=1, fsdp=-1)
   return variant(config, arg)
 
 
@@ -145,6 +129,6 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   train.num_steps, train.batch_size = 60, 8
   train.log_every, train.checkpoint_every = 10, 30
   config.eval.every, config.eval.batch_size = 30, 16
-  config.eval.num_examples = 16
+  config.eval.num_examples = config.eval.scores.num = 16
   config.sample.every = 60
   config.sample.num = config.sample.batch = 8

@@ -16,7 +16,7 @@ here. The other prior_* configs begin with this one and say what differs.
 
 import ml_collections
 
-from configs import vqgan_imagenet
+from configs import _sections, vqgan_imagenet
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -89,35 +89,17 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.clip_norm = 1.0  # the authors: none
   config.optimizer.ema_decay = 0.9999  # 0 keeps no average; the authors: none
 
-  config.train = ml_collections.ConfigDict()
-  config.train.num_steps = 500_000  # choice, like the batch
-  config.train.batch_size = 64
-  config.train.accumulate = 1
-  config.train.dtype = "auto"  # bfloat16 on accelerators, float32 on CPUs
-  config.train.remat = True
-  config.train.log_every = 100
-  config.train.checkpoint_every = 5000
-  config.train.keep = 3
-  config.train.on_nan = "stop"  # or "skip", "rollback"
-
-  config.eval = ml_collections.ConfigDict()
-  config.eval.every = 10_000
-  config.eval.batch_size = 64
-  config.eval.num_examples = 2048
-
-  config.sample = ml_collections.ConfigDict()
-  config.sample.every = 10_000
-  config.sample.num = 16
-  config.sample.batch = 16
-  config.sample.temperature = 1.0
-  config.sample.top_k = 100
-  config.sample.top_p = 1.0  # 1 keeps all
-  config.sample.guidance = 1.0  # other values need class_drop above 0
-
-  config.mesh = ml_collections.ConfigDict()
-  config.mesh.data = 1
-  config.mesh.fsdp = -1  # -1: the rest
-  config.mesh.tensor = 1
+  config.train = _sections.train(
+    num_steps=500_000,  # choice, like the batch
+    batch_size=64,
+    checkpoint_every=5000,
+    remat=True,
+  )
+  config.eval = _sections.evaluation(
+    batch_size=64, num_examples=2048, metrics="fid,precision_recall"
+  )
+  config.sample = _sections.sample(top_k=100)
+  config.mesh = _sections.mesh(data=1, fsdp=-1)
   return variant(config, arg)
 
 
@@ -200,6 +182,6 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   train.num_steps, train.batch_size = 60, 8
   train.log_every, train.checkpoint_every = 10, 30
   config.eval.every, config.eval.batch_size = 30, 16
-  config.eval.num_examples = 16
+  config.eval.num_examples = config.eval.scores.num = 16
   config.sample.every = 60
   config.sample.num = config.sample.batch = 8

@@ -65,10 +65,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
   config.eval = prior.eval
 
-  config.sample = ml_collections.ConfigDict()
-  config.sample.every = 10_000
-  config.sample.num = 16
-  config.sample.batch = 16
+  config.sample = prior.sample
   config.sample.steps = 100
   config.sample.min_steps = 10  # before a sample may stop by itself
   config.sample.temperature = 0.8  # of the first step; 0 is greedy
@@ -77,9 +74,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.sample.end_proportion = 0.5
   config.sample.confident = False  # True: the likeliest are
   config.sample.argmax = False  # one more, greedy step
-  config.sample.top_k = 0  # 0 keeps all
-  config.sample.top_p = 1.0  # 1 keeps all
-  config.sample.guidance = 1.0  # other values need class_drop above 0
+  config.sample.top_k = 0
 
   config.mesh = prior.mesh
   return variant(config, arg)
@@ -136,7 +131,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   train.num_steps, train.batch_size = 60, 8
   train.log_every, train.checkpoint_every = 10, 30
   config.eval.every, config.eval.batch_size = 30, 16
-  config.eval.num_examples = 16
+  config.eval.num_examples = config.eval.scores.num = 16
   config.sample.every = 60
   config.sample.num = config.sample.batch = 8
   config.sample.steps, config.sample.min_steps = 5, 2

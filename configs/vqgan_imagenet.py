@@ -13,6 +13,8 @@ with this one and say what differs.
 
 import ml_collections
 
+from configs import _sections
+
 FORMS = ("1024", "16384", "f8")
 
 
@@ -106,31 +108,19 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.clip_norm = 0.0
   config.optimizer.ema_decay = 0.0  # 0 keeps no average
 
-  config.train = ml_collections.ConfigDict()
-  config.train.num_steps = 1_000_000
-  config.train.batch_size = 12
-  config.train.accumulate = 1
-  config.train.dtype = "auto"  # bfloat16 on accelerators, float32 on CPUs
-  config.train.remat = False
-  config.train.log_every = 100
-  config.train.checkpoint_every = 5000
-  config.train.keep = 3
-  config.train.on_nan = "stop"  # or "skip", "rollback"
-
-  config.eval = ml_collections.ConfigDict()
-  config.eval.every = 10_000
-  config.eval.batch_size = 16
-  config.eval.num_examples = 1024
+  config.train = _sections.train(
+    num_steps=1_000_000, batch_size=12, checkpoint_every=5000, remat=False
+  )
+  config.eval = _sections.evaluation(
+    batch_size=16, num_examples=1024, metrics="fid,psnr,ssim"
+  )
 
   config.sample = ml_collections.ConfigDict()  # pictures beside theirs
   config.sample.every = 5000
   config.sample.num = 8
   config.sample.batch = 8
 
-  config.mesh = ml_collections.ConfigDict()
-  config.mesh.data = -1
-  config.mesh.fsdp = 1
-  config.mesh.tensor = 1
+  config.mesh = _sections.mesh(data=-1, fsdp=1)
   if form == "16384":
     config.quantizer.num_codes = 16_384
   elif form == "f8":
@@ -187,6 +177,6 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   train.num_steps, train.batch_size = 60, 8
   train.log_every, train.checkpoint_every = 10, 30
   config.eval.every, config.eval.batch_size = 30, 16
-  config.eval.num_examples = 16
+  config.eval.num_examples = config.eval.scores.num = 16
   config.sample.every = 60
   config.sample.num = config.sample.batch = 8

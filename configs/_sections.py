@@ -1,0 +1,65 @@
+"""Sections that the bases of all families have in common; no experiment."""
+
+import ml_collections
+
+
+def train(
+  *, num_steps: int, batch_size: int, checkpoint_every: int, remat: bool
+) -> ml_collections.ConfigDict:
+  """Return the section of the loop."""
+  section = ml_collections.ConfigDict()
+  section.num_steps = num_steps
+  section.batch_size = batch_size
+  section.accumulate = 1
+  section.dtype = "auto"  # bfloat16 on accelerators, float32 on CPUs
+  section.remat = remat
+  section.log_every = 100
+  section.checkpoint_every = checkpoint_every
+  section.keep = 3
+  section.on_nan = "stop"  # or "skip", "rollback"
+  return section
+
+
+def evaluation(
+  *, batch_size: int, num_examples: int, metrics: str
+) -> ml_collections.ConfigDict:
+  """Return the section of what a run measures of itself.
+
+  `metrics` are those of `scores`: of samples "fid", "sfid", "is", "kid",
+  "precision_recall", "density_coverage", with commas; of reconstructions
+  "fid", "psnr", "ssim", "lpips".
+  """
+  section = ml_collections.ConfigDict()
+  section.every = 10_000
+  section.batch_size = batch_size
+  section.num_examples = num_examples
+  section.scores = ml_collections.ConfigDict()
+  section.scores.every = 0  # steps; 0 scores nothing
+  section.scores.num = 5000  # samples or reconstructions: fid_adm_5k
+  section.scores.batch = 64  # images at a time through Inception, a process
+  section.scores.inception = ""  # its file; the public one by default
+  section.scores.preprocess = "adm"  # or "pytorch_fid", "clean"
+  section.scores.metrics = metrics
+  return section
+
+
+def sample(*, top_k: int = 0) -> ml_collections.ConfigDict:
+  """Return the section of the samples that a run shows of itself."""
+  section = ml_collections.ConfigDict()
+  section.every = 10_000
+  section.num = 16
+  section.batch = 16
+  section.temperature = 1.0
+  section.top_k = top_k  # 0 keeps all
+  section.top_p = 1.0  # 1 keeps all
+  section.guidance = 1.0  # other values need class_drop above 0
+  return section
+
+
+def mesh(*, data: int, fsdp: int) -> ml_collections.ConfigDict:
+  """Return the section of the mesh; -1 takes the rest of the devices."""
+  section = ml_collections.ConfigDict()
+  section.data = data
+  section.fsdp = fsdp
+  section.tensor = 1
+  return section
