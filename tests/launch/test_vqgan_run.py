@@ -1,0 +1,162 @@
+"""A run of VQGAN through launch: processes, resuming, export, usage."""
+
+import jax
+import numpy as np
+import pytest
+
+from launch import (
+  code_usage,
+  datasets,
+  evaluate,
+  export,
+  first_stages,
+  flags,
+  train,
+)
+from tests.launch import processes
+from training import checkpoint_manifest, rundir
+
+_TRAIN = "import sys; from launch import train; sys.exit(train.main())"
+_TOKENIZE = "import sys; from launch import tokenize; sys.exit(tokenize.main())"
+
+
+def _write_images(path):
+  """Smooth pictures, so that codes differ and no distance is a tie."""
+  random = np.random.RandomState(0)
+  coarse = random.randint(0, 256, (24, 4, 4, 3))
+  images = coarse.repeat(4, 1).repeat(4, 2).astype(np.uint8)
+  np.savez(path, train_images=images[:16], validation_images=images[16:])
+  return path
+
+
+def _fields(images, **more):
+  """Overrides of configs/vqgan_scenes.py:tiny, smaller still."""
+  fields = {
+    "data.source": "arrays",
+    "data.dir": str(images),
+    "data.split": "train",
+    "data.eval_split": "validation",
+    "data.num_measured": "16",
+    "data.size": "(16, 16)",
+    "data.zoom": "1",
+    "model.channels": "4",
+    "model.z_channels": "4",
+    "model.multipliers": "(1, 1)",
+    "model.num_blocks": "0",
+    "quantizer.num_codes": "16",
+    "quantizer.width": "3",
+    "adversary.channels": "4",
+    "adversary.start": "1",
+    "optimizer.decay_steps": "4",
+    "train.num_steps": "4",
+    "train.log_every": "1",
+    "train.checkpoint_every": "2",
+    "eval.every": "0",
+    "sample.every": "0",
+  }
+  return list({**fields, **more}.items())
+
+
+def _config(images, **more):
+  return flags.load("configs/vqgan_scenes.py:tiny", _fields(images, **more))
+
+
+def _arrays(workdir, step=4):
+  """Shapes and checksums of all arrays of a checkpoint, by name."""
+  folder = rundir.RunDirectory(workdir).checkpoints / str(step)
+  return checkpoint_manifest.read(folder)["arrays"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+  """An `.npz` of 16 training and 8 validation pictures."""
+  return _write_images(tmp_path_factory.mktemp("images") / "images.npz")
+
+
+@pytest.fixture(scope="module")
+def workdir(images, tmp_path_factory):
+  """A run of four steps, with a discriminator from the second on."""
+  folder = tmp_path_factory.mktemp("run") / "run"
+  finished = train.train(_config(images), folder, write_tensorboard=False)
+  assert finished.reason == "completed"
+  return folder
+
+
+def test_resumed_run_has_the_same_players_and_moments(
+  images, workdir, tmp_path
+):
+  half = _config(images, **{"train.num_steps": "2"})
+  for config in (half, _config(images)):
+    train.train(config, tmp_path, accept_changes=True, write_tensorboard=False)
+  found, expected = _arrays(tmp_path), _arrays(workdir)
+  assert found == expected
+  moments = [name for name in found if name.startswith("opt_state/")]
+  assert any("generator" in name for name in moments)
+  assert any("discriminator" in name for name in moments)
+  assert _arrays(tmp_path, 2) != expected
+
+
+def test_exported_first_stage_is_the_autoencoder_alone(workdir, tmp_path):
+  assert export.main([f"--workdir={workdir}", f"--out={tmp_path / 'x'}"]) == 0
+  exported = first_stages.load(str(tmp_path / "x"))
+  from_run = first_stages.load(str(workdir))
+  assert exported.fingerprint() == from_run.fingerprint()
+  assert not any("discriminator" in name for name in exported.arrays)
+  coder = first_stages.make_tokenizer(exported.config, (16, 16))
+  assert coder.num_codes == 16 and coder.grid == (8, 8)
+
+
+def test_usage_counts_every_code_of_the_split_once(workdir):
+  job = evaluate.open_job(workdir)
+  run = job.run
+  batches = datasets.eval_batches(
+    run.config, run.adapter, run.measured, job.source, job.mesh
+  )
+  found = code_usage.measure(run.task, job.state, batches)
+  coder = first_stages.load(str(workdir))
+  made = first_stages.make_tokenizer(coder.config, (16, 16))
+  rows = np.stack([x["image"] for x in job.source.read(np.arange(8))])
+  codes = np.asarray(jax.jit(made.encode)(coder.params, rows))
+  counts = np.bincount(codes.ravel(), minlength=16)
+  p = counts[counts > 0] / counts.sum()
+  assert found["codes_used"] == len(p)
+  assert found["codes_unused"] == 16 - len(p)
+  perplexity = np.exp(-(p * np.log(p)).sum())
+  assert found["codes_perplexity"] == pytest.approx(perplexity, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_statistics_and_codes_of_one(images, tmp_path):
+  overrides = [f"--config.{name}={value}" for name, value in _fields(images)]
+  command = ["--config=configs/vqgan_scenes.py:tiny", *overrides]
+  for name, start in (("one", processes.alone), ("two", processes.pair)):
+    run = tmp_path / name
+    start(_TRAIN, [*command, f"--workdir={run}", "--no_tensorboard"])
+    start(
+      _TOKENIZE,
+      [
+        f"--workdir={tmp_path / 'one'}",
+        f"--out={tmp_path / name / 'codes'}",
+        "--shard=5",
+        "--batch=2",
+        "--flips",
+      ],
+    )
+  one, two = (first_stages.runs.open_run(tmp_path / x) for x in ("one", "two"))
+  states = [
+    run.restore(evaluate.sharding.make_mesh({"data": 1}, jax.devices()[:1]))
+    for run in (one, two)
+  ]
+  stats = [x.state.model_state["discriminator"]["batch_stats"] for x in states]
+  for left, right in zip(*map(jax.tree.leaves, stats)):
+    np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
+  assert np.abs(jax.tree.leaves(stats[0])[0]).max() > 0
+  files = [
+    {
+      path.relative_to(tmp_path / name): path.read_bytes()
+      for path in (tmp_path / name / "codes").rglob("*")
+      if path.is_file()
+    }
+    for name in ("one", "two")
+  ]
+  assert files[0] == files[1] and len(files[0]) > 8
