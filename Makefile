@@ -16,8 +16,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q
 COMPILE := uv pip compile --quiet --universal --generate-hashes \
   --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 
-.PHONY: help install install-dev demo demo-colorize demo-vqgan test \
-  test-slow lint lock clean
+.PHONY: help install install-dev demo demo-colorize demo-vqgan demo-sundae \
+  compare-sundae test test-slow lint lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' Makefile | \
@@ -35,6 +35,12 @@ demo-colorize: install  ## The same with a luma-first model that colours.
 
 demo-vqgan: install  ## Learn a codebook, then sharpen it with a discriminator.
 	$(BIN)/python -m launch.demo_vqgan $(ARGS)
+
+demo-sundae: install  ## Denoise codes in a few steps: sample and inpaint.
+	$(BIN)/python -m launch.demo_sundae $(ARGS)
+
+compare-sundae: install  ## Measure what parts of SUNDAE are worth.
+	$(BIN)/python -m launch.compare_sundae $(ARGS)
 
 test: install-dev  ## The tests, below 15 minutes on two cores.
 	$(PYTEST) $(ARGS)
