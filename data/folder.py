@@ -51,6 +51,10 @@ class Folder:
     if not 0 <= held_out < 1:
       raise source.DataError(f"held_out {held_out} must be in 0..1")
     path = os.path.expanduser(path)
+    if not path:
+      raise source.DataError(
+        "no folder of pictures was given: --config.data.dir=PICTURES"
+      )
     if not os.path.isdir(path):
       raise source.DataError(f"there is no folder {path}")
     self.name = f"{path} {split}"

@@ -78,7 +78,7 @@ def line(program: str, error: BaseException, arguments: list[str]) -> str:
     )
     hint = _again(program, [*arguments, "--dry_run"])
   else:
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = _joined(str(error)) or type(error).__name__
     if isinstance(error, ImportError):
       message += " (an optional package is missing or broken)"
       hint = "python -m launch.doctor"
@@ -86,7 +86,9 @@ def line(program: str, error: BaseException, arguments: list[str]) -> str:
       hint = getattr(error, "command", "") or _again(
         program, [*arguments, DEBUG_FLAG]
       )
-  return f"{program}: error: {message.rstrip('.')}. Try: {hint}"
+  message = message.rstrip(".")
+  end = "" if message.endswith("?") else "."
+  return f"{program}: error: {message}{end} Try: {hint}"
 
 
 def name(main: Callable) -> str:
@@ -96,6 +98,16 @@ def name(main: Callable) -> str:
     spec = sys.modules["__main__"].__spec__
     module = spec.name if spec else "launch"
   return module
+
+
+def _joined(text: str) -> str:
+  """Makes one line of several: a semicolon where a line was complete."""
+  lines = [" ".join(line.split()) for line in text.splitlines()]
+  joined = ""
+  for line in filter(None, lines):
+    between = " " if joined.endswith((":", ",", ";")) else "; "
+    joined += (between if joined else "") + line
+  return joined
 
 
 def _exhausted(error) -> bool:

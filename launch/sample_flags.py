@@ -86,6 +86,8 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
     parser.error("give either --workdir=RUN or --weights=NAME")
   if args.complete and args.fraction is None:
     parser.error("--complete=IMAGE needs --fraction, such as 0.3")
+  if args.out.exists() and not args.out.is_dir():
+    parser.error(f"--out={args.out} is a file: give a folder")
   denoising_flags.check(parser, args)
   return args
 

@@ -11,6 +11,7 @@ then the same command goes on.
 
 import json
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -74,13 +75,17 @@ def main(argv: list[str]) -> int:
     parser.error("--workdir=DIR is missing (or --dry_run)")
   setup.start(args.config.platform)
   setup.log_to_terminal()
-  finished = train(
-    args.config,
-    args.workdir,
-    accept_changes=args.accept_changes,
-    write_tensorboard=not args.no_tensorboard,
-    stream=sys.stderr,
-  )
+  try:
+    finished = train(
+      args.config,
+      args.workdir,
+      accept_changes=args.accept_changes,
+      write_tensorboard=not args.no_tensorboard,
+      stream=sys.stderr,
+    )
+  except rundir.ConfigChangedError as error:
+    again = ["python", "-m", "launch.train", *argv, "--accept_changes"]
+    raise errors.CommandError(str(error), shlex.join(again)) from error
   if finished.reason == "completed":
     print(f"finished at step {finished.step}: {args.workdir}")
     return 0

@@ -28,6 +28,10 @@ class RunDirectoryError(ValueError):
   """The directory cannot be used for this run."""
 
 
+class ConfigChangedError(RunDirectoryError):
+  """A run was begun with another config; the message has the difference."""
+
+
 class RunDirectory:
   """Reads and writes the files of a run; see `open`."""
 
@@ -260,7 +264,7 @@ class RunDirectory:
     if path.exists():
       lines = difference(self.config, config, ignore=may_change)
       if lines:
-        raise RunDirectoryError(
+        raise ConfigChangedError(
           f"{self.path} was begun with another config:\n  "
           + "\n  ".join(lines)
           + "\nUse the config it was begun with, or another directory"

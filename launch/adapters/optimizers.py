@@ -17,8 +17,17 @@ def make(
     config: of the run.
     **changes: arguments of `optimizer.make` that differ from the section's:
       another player's rate, or which parameters decay.
+
+  Raises:
+    ValueError: the warm-up is not over before the run is, or see
+      `optimizer.make`.
   """
   options = config.optimizer
+  if options.warmup_steps >= config.train.num_steps:
+    raise ValueError(
+      f"train.num_steps {config.train.num_steps} must exceed "
+      f"optimizer.warmup_steps {options.warmup_steps}"
+    )
   fields = {
     "name": options.name,
     "peak": options.peak,

@@ -34,8 +34,15 @@ def test_user_error_is_one_line_and_a_code(error, code, capsys):
 
 
 def test_message_of_several_lines_becomes_one(capsys):
-  _failing(ValueError("shape\n  [3, 4]\n  differs."))([])
-  assert "shape [3, 4] differs. Try:" in capsys.readouterr().err
+  _failing(ValueError("fields differ:\n  a: 1\n  b:  2\nUse the old."))([])
+  assert "fields differ: a: 1; b: 2; Use the old. Try:" in (
+    capsys.readouterr().err
+  )
+
+
+def test_a_question_ends_the_message(capsys):
+  _failing(ValueError("no x. Did you mean y?"))([])
+  assert "Did you mean y? Try:" in capsys.readouterr().err
 
 
 def test_hint_repeats_the_command_with_debug(capsys):
