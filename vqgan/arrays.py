@@ -147,6 +147,8 @@ def _row(frame, record, x, place, fields):
   for name in fields:
     if name == "boxes":
       row |= _boxes(frame, record, place)
+    elif name == "crop":
+      row["crop"] = _seen(frame, place)[None]
     elif name not in row:
       about = frame.about(name)
       x = _cut(about, _resized(about, _read(about, record)), place)
@@ -173,14 +175,22 @@ def _boxes(frame, record, place):
   cut = np.tile(np.float32(frame.size), 2)
   boxes = (np.asarray(record["boxes"], np.float32) * size - start) / cut
   boxes = np.clip(boxes, 0.0, 1.0)
-  crop = (start + np.float32([0, 0, *frame.size])) / size
   if place.mirror:
-    boxes, crop = mirrored_boxes(boxes), mirrored_boxes(crop)
+    boxes = mirrored_boxes(boxes)
   area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
   order = np.argsort(-area, kind="stable")
   order = order[area[order] > 0]
   labels = np.asarray(record["box_labels"], np.int32)
+  crop = _seen(frame, place)
   return {**_padded(boxes[order], labels[order]), "crop": crop[None]}
+
+
+def _seen(frame, place):
+  """Return the crop [4] in 0..1 of the whole picture."""
+  size = np.tile(np.float32(place.size), 2)
+  start = np.tile(np.float32([place.top, place.left]), 2)
+  crop = (start + np.float32([0, 0, *frame.size])) / size
+  return mirrored_boxes(crop) if place.mirror else crop
 
 
 def mirrored_boxes(boxes: np.ndarray) -> np.ndarray:

@@ -80,6 +80,8 @@ def make_codes_encode(
       if name == "boxes":
         row |= _padded(record["boxes"], record["box_labels"])
         row["crop"] = tf.ensure_shape(record["crop"], [4])[None]
+      elif name == "crop":
+        row["crop"] = tf.ensure_shape(record["crop"], [4])[None]
       else:
         row[name] = record[name][None]
     return row
@@ -130,6 +132,8 @@ def _row(frame, record, x, place, fields):
   for name in fields:
     if name == "boxes":
       row |= _boxes(frame, record, place)
+    elif name == "crop":
+      row["crop"] = _seen(frame, place)[None]
     elif name not in row:
       about = frame.about(name)
       x = _cut(about, _resized(about, _read(about, record)), place)
@@ -163,18 +167,30 @@ def _boxes(frame, record, place):
   size, start = twice(place.size), twice(place.corner)
   boxes = (record["boxes"] * size - start) / twice(frame.size)
   boxes = tf.clip_by_value(boxes, 0.0, 1.0)
-  crop = (start + tf.constant([0.0, 0.0, *frame.size])) / size
   if place.mirror is not False:
-    mirror = lambda x: tf.stack(
-      [x[..., 0], 1 - x[..., 3], x[..., 2], 1 - x[..., 1]], -1
-    )
-    boxes = tf.where(place.mirror, mirror(boxes), boxes)
-    crop = tf.where(place.mirror, mirror(crop), crop)
+    boxes = tf.where(place.mirror, _mirrored(boxes), boxes)
   area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
   order = tf.argsort(-area, stable=True)
   order = order[: tf.reduce_sum(tf.cast(area > 0, tf.int32))]
   labels = tf.gather(record["box_labels"], order)
+  crop = _seen(frame, place)
   return {**_padded(tf.gather(boxes, order), labels), "crop": crop[None]}
+
+
+def _seen(frame, place):
+  """Return the crop [4] in 0..1 of the whole picture."""
+  twice = lambda pair: tf.tile(tf.cast(pair, tf.float32), [2])
+  start = twice(place.corner)
+  crop = (start + tf.constant([0.0, 0.0, *frame.size])) / twice(place.size)
+  if place.mirror is not False:
+    crop = tf.where(place.mirror, _mirrored(crop), crop)
+  return tf.ensure_shape(crop, [4])
+
+
+def _mirrored(boxes):
+  """Return boxes [..., 4] (top, left, bottom, right) of the mirror image."""
+  top, left, bottom, right = (boxes[..., i] for i in range(4))
+  return tf.stack([top, 1 - right, bottom, 1 - left], -1)
 
 
 def _padded(boxes, labels):

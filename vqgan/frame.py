@@ -7,8 +7,8 @@ import dataclasses
 
 TARGETS = ("image", "segmentation", "depth")
 # What can come along, cut as the picture is; "boxes" bring "box_labels" and
-# "crop" with them.
-FIELDS = ("image", "segmentation", "depth", "boxes")
+# "crop", the part of the picture that is seen, with them.
+FIELDS = ("image", "segmentation", "depth", "boxes", "crop")
 MAX_BOXES = 64  # of a row; the largest are kept
 
 
@@ -73,6 +73,6 @@ def check_fields(fields, record, pictures=True):
   for name in fields:
     if name not in FIELDS:
       raise ValueError(f"field {name!r}: choose from {', '.join(FIELDS)}")
-    if name not in record:
+    if name not in record and not (pictures and name == "crop"):
       kind = "dataset" if pictures else "dataset of codes"
       raise ValueError(f"this {kind} has no {name}: the task cannot use it")

@@ -229,7 +229,8 @@ def fields(
     return ()
   coder = codes.make_tokenizer(config, measured)
   wanted = make_condition(config, measured, coder).fields
-  return tuple(name for name in wanted if name not in ("box_labels", "crop"))
+  with_boxes = ("box_labels", "crop") if "boxes" in wanted else ()
+  return tuple(name for name in wanted if name not in with_boxes)
 
 
 def _has_stage(config) -> bool:
