@@ -180,6 +180,13 @@ class Prior(nn.Module):
     x, cache = self.stack.step(x, cache, None, slot, mask)
     return self._logits(x[:, 0]), cache
 
+  def forward_flops(self, num_codes, num_tokens):
+    """Count the multiply-add FLOPs of one image, forward."""
+    slots = self.prefix_length(num_tokens) + num_codes - 1
+    block = 24 * slots * self.width**2 + 2 * slots**2 * self.width
+    head = 2 * num_codes * self.width * self.num_codes
+    return self.layers * block + head
+
   def _run(self, codes, condition, label, train):
     """Embed [prefix, codes] and run the stack -> (x [b, s, d], cache)."""
     x = self._prefix(codes.shape[0], condition, label)  # [b, p, d]
@@ -244,12 +251,9 @@ def flops(model, num_codes, num_tokens, batch_size):
   (causal), recomputation not at all.
 
   Args:
-    model: `Prior`.
+    model: `Prior`, or a model with the same methods.
     num_codes: codes of an image, l.
     num_tokens: of its condition, m.
     batch_size: images.
   """
-  slots = model.prefix_length(num_tokens) + num_codes - 1
-  block = 24 * slots * model.width**2 + 2 * slots**2 * model.width
-  head = 2 * num_codes * model.width * model.num_codes
-  return 3.0 * batch_size * (model.layers * block + head)
+  return 3.0 * batch_size * model.forward_flops(num_codes, num_tokens)
