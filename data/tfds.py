@@ -2,7 +2,7 @@
 
 Datasets prepared as array_record are read as they are; for those that exist as
 TFRecord an index is made (`data/tfrecord.py`). Nothing is downloaded here:
-`python -m data.prepare` does that.
+`python -m launch.prepare` does that.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class Tfds:
     else:
       raise source.DataError(
         f"{builder.data_dir} is {info.file_format}; remove it and prepare it "
-        "again with `python -m data.prepare`"
+        "again with `python -m launch.prepare`"
       )
     self.class_names = _class_names(self._features.get("label"))
     self.num_classes = len(self.class_names)
@@ -170,7 +170,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> None:
 def _how_to_prepare(builder, name, data_dir):
   """One message: what is missing, what to download, what to run."""
   by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-  command = f"python -m data.prepare {name}"
+  command = f"python -m launch.prepare {name}"
   if data_dir:
     command += f" --data_dir={data_dir}"
   missing = f"the TFDS dataset {name} is not in {_place(data_dir)}"

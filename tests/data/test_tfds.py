@@ -80,7 +80,7 @@ def test_any_side_has_a_config(tmp_path):
   "name, words",
   [
     ("imagenet2012", ["ILSVRC2012_img_train.tar", "--manual_dir=DIR"]),
-    ("lsun/bedroom", ["python -m data.prepare lsun/bedroom"]),
+    ("lsun/bedroom", ["python -m launch.prepare lsun/bedroom"]),
     ("ffhq", ["images1024x1024", "--manual_dir=DIR"]),
     ("lsun/bedroo", ["bedroo"]),
     ("imagenet2013", ["TFDS knows no dataset"]),
@@ -96,12 +96,12 @@ def test_absent_datasets_say_what_to_do(name, words, tmp_path):
 
 
 def test_prepare_command_prints_one_line(tmp_path):
-  command = [sys.executable, "-m", "data.prepare", "ffhq"]
+  command = [sys.executable, "-m", "launch.prepare", "ffhq"]
   command += [f"--data_dir={tmp_path}", f"--manual_dir={tmp_path}/none"]
   found = subprocess.run(command, capture_output=True, text=True)
   assert found.returncode == 1 and "Traceback" not in found.stderr
   last = found.stderr.strip().splitlines()[-1]
-  assert last.startswith("cannot prepare ffhq") and "/none" in last
+  assert last.startswith("launch.prepare: error: cannot prepare ffhq") and "/none" in last
 
 
 def test_ffhq_is_split_by_number(tmp_path):
