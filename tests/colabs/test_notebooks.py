@@ -54,6 +54,12 @@ NOTEBOOKS = {
   "dctransformer": Expected(
     frozenset({"dctransformer", "launch"}), 8, 12, "completed at step 8"
   ),
+  "sundae": Expected(
+    frozenset({"sundae", "launch"}), 6, 7, "completed at step 6"
+  ),
+  "vqgan": Expected(
+    frozenset({"vqgan", "launch"}), 6, 9, "512 examples by tokenizer"
+  ),
 }
 each = pytest.mark.parametrize("name", NOTEBOOKS)
 
