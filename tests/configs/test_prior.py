@@ -7,7 +7,7 @@ from tests.configs import forms
 
 # Millions of parameters (Esser et al. 2021, Table 8), and tokens of the
 # condition; None where nobody published a number.
-_FULL = {
+FULL = {
   "prior_imagenet": (307, 0),
   "prior_imagenet_class": (307, 0),
   "prior_imagenet_class.py:1.4B": (1400, 0),
@@ -54,9 +54,9 @@ _FULL = {
 _DATASET = ("data.", "tokenizer.", "condition.stage.", "condition.skeleton")
 
 
-@pytest.mark.parametrize("name", [x for x in _FULL if "scenes.py" not in x])
+@pytest.mark.parametrize("name", [x for x in FULL if "scenes.py" not in x])
 def test_full_size_model_builds_with_the_published_count(name):
-  millions, tokens = _FULL[name]
+  millions, tokens = FULL[name]
   config = forms.load(name)
   task, state = forms.abstract(config)
   count = forms.count(state.params)
@@ -69,7 +69,7 @@ def test_full_size_model_builds_with_the_published_count(name):
   assert ("condition" in state.frozen) == staged
 
 
-@pytest.mark.parametrize("name", _FULL)
+@pytest.mark.parametrize("name", FULL)
 def test_tiny_changes_only_numbers_and_the_dataset(name):
   forms.check_tiny(name, _DATASET)
   full, tiny = forms.load(name), forms.tiny(name)
@@ -77,7 +77,7 @@ def test_tiny_changes_only_numbers_and_the_dataset(name):
   adapter = tasks.get("prior")
   task = adapter.make_task(tiny, adapter.assumed(tiny))
   assert task.grid == (8, 8)
-  assert bool(task.condition.length) == bool(_FULL[name][1])
+  assert bool(task.condition.length) == bool(FULL[name][1])
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_unknown_kind_lists_the_choices():
 
 
 def test_every_prior_config_is_tested():
-  assert forms.shipped("prior_") == forms.files(_FULL)
+  assert forms.shipped("prior_") == forms.files(FULL)

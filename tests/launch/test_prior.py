@@ -1,0 +1,138 @@
+"""Priors from the command line: trained, sampled, conditioned, refused."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch import flags, request, sample, tasks, train
+from launch.adapters import prior_given
+from tests import scenes_data
+from tests.configs import test_prior as configs
+
+
+def _train(name, folder, *changes):
+  """Train the tiny form of a config for two steps on a few scenes."""
+  config = flags.load(
+    name,
+    [
+      ("data.name", scenes_data.scenes_name()),
+      ("data.dir", scenes_data.scenes_dir()),
+      ("data.split", "train"),
+      ("data.eval_split", "validation"),
+      ("train.num_steps", "2"),
+      ("train.checkpoint_every", "2"),
+      ("train.log_every", "1"),
+      ("optimizer.warmup_steps", "0"),
+      ("eval.every", "0"),
+      ("sample.every", "0"),
+      *changes,
+    ],
+  )
+  finished = train.train(config, folder, write_tensorboard=False)
+  assert finished.step == 2
+  return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """Return a run of label maps and classes."""
+  return _train(
+    "configs/prior_scenes.py:segmentation,tiny",
+    tmp_path_factory.mktemp("prior") / "run",
+    ("model.num_classes", "24"),
+  )
+
+
+def _draw(workdir, out, *options):
+  command = [f"--workdir={workdir}", f"--out={out}", "--batch=2"]
+  assert sample.main([*command, "--num_samples=2", *options]) == 0
+  with np.load(out / "samples.npz") as archive:
+    return dict(archive)
+
+
+def test_condition_comes_from_the_dataset_or_from_a_file(workdir, tmp_path):
+  drawn = _draw(workdir, tmp_path / "data")
+  records = scenes_data.scenes_source("validation").read(np.arange(2))
+  labels = [record["label"] for record in records]
+  np.testing.assert_array_equal(drawn["labels"], labels)
+  assert drawn["arr_0"].shape == (2, 32, 32, 3)
+  assert (tmp_path / "data" / "given.png").is_file()
+  path = tmp_path / "map.png"
+  Image.fromarray(np.full((40, 48), 7, np.uint8)).save(path)
+  ours = _draw(workdir, tmp_path / "file", f"--condition={path}", "--labels=3")
+  assert ours["labels"].tolist() == [3, 3]
+  given = sample.load(tmp_path / "file")["given"]
+  assert (given == given[0, 0, 0]).all()
+
+
+def test_half_of_a_picture_is_kept(workdir, tmp_path):
+  image, label_map = tmp_path / "image.png", tmp_path / "map.png"
+  pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+  Image.fromarray(pixels).save(image)
+  Image.fromarray(np.zeros((32, 32), np.uint8)).save(label_map)
+  options = [f"--complete={image}", "--fraction=0.5"]
+  _draw(workdir, tmp_path / "out", *options, f"--condition={label_map}")
+  drawn = sample.load(tmp_path / "out")
+  codes = drawn["tokens"]
+  assert (codes[0, :4] == codes[1, :4]).all()
+  assert (codes[0, 4:] != codes[1, 4:]).any()
+  assert (drawn["given"][:, 16:] == 128).all()
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (["--upsample=IMAGE"], "--upsample means nothing to task prior"),
+    (["--size=30x32"], "multiples of 4 from 32x32 on"),
+    (["--guidance=2"], "class_drop"),
+    (["--labels=25"], "label 25 must be"),
+    (["--complete=IMAGE", "--fraction=0.5"], "--condition=FILE too"),
+    (["--complete=IMAGE", "--fraction=2"], "fraction 2.0 must be in 0..1"),
+    (["--condition=IMAGE"], "a label map of one channel"),
+    (["--condition=BOXES"], "must be a picture, not .json"),
+    (["--condition=MAP"], "label 99 of the map must be below 25"),
+    (["--condition=missing.png"], "cannot be read"),
+  ],
+)
+def test_bad_requests_end_in_one_line(
+  workdir, tmp_path, capsys, options, message
+):
+  Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "i.png")
+  Image.fromarray(np.full((32, 32), 99, np.uint8)).save(tmp_path / "m.png")
+  (tmp_path / "b.json").write_text(json.dumps([]))
+  names = {"IMAGE": "i.png", "MAP": "m.png", "BOXES": "b.json"}
+  for word, name in names.items():
+    options = [x.replace(word, str(tmp_path / name)) for x in options]
+  out = tmp_path / "out"
+  assert sample.main([f"--workdir={workdir}", f"--out={out}", *options]) != 0
+  error = capsys.readouterr().err.strip().splitlines()[-1]
+  assert message in error
+  assert not (out / "samples.npz").exists()
+
+
+def test_boxes_and_points_are_read_from_json(tmp_path):
+  adapter = tasks.get("prior")
+  config = flags.load("configs/prior_scenes.py:boxes,tiny")
+  task = adapter.make_task(config, adapter.assumed(config))
+  boxes = [{"box": [0.0, 0.25, 0.5, 1.0], "label": 7}]
+  asked = request.from_config(config, condition=boxes)
+  rows = prior_given.rows(config, task, asked)
+  assert rows["box_labels"][0, :2].tolist() == [7, -1]
+  tokens = task.tokens({}, rows, None)
+  assert tokens[0, 0] == 7
+  for wrong in ([{"box": [0, 0, 1]}], [{"box": [0, 0, 2, 1], "label": 1}], 3):
+    asked = request.from_config(config, condition=wrong)
+    with pytest.raises(ValueError, match='must hold'):
+      prior_given.rows(config, task, asked)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", configs.FULL)
+def test_every_tiny_config_trains_and_samples(name, tmp_path):
+  stem, _, arg = name.partition(".py:")
+  arg = f"{arg},tiny" if arg else "tiny"
+  workdir = _train(f"configs/{stem}.py:{arg}", tmp_path / "run")
+  drawn = _draw(workdir, tmp_path / "out")
+  assert drawn["arr_0"].shape == (2, 32, 32, 3)
