@@ -11,7 +11,11 @@ from launch import datasets, first_stages, tokenize
 from tests.launch import tiny_stage
 
 SIZE = (8, 12)
-_FLAGS = ["--config.data.source=arrays", "--config.data.size=(8, 12)"]
+_FLAGS = [
+  "--config.data.source=arrays",
+  "--config.data.size=(8, 12)",
+  "--config.data.zoom=1",
+]
 
 
 @pytest.fixture(scope="module")
