@@ -19,7 +19,7 @@ from evaluation import (
 )
 from launch import errors, flags, image_sources, setup
 from training import environment, sharding
-from weights import lpips
+from weights import download, lpips
 
 PAIRED = ("psnr", "ssim", "lpips")
 # The images that precision, recall and KID take of a reference.
@@ -29,7 +29,13 @@ REFERENCE_IMAGES = 10_000
 def open_network(source: str, mode: str) -> features.Network:
   """Loads Inception: "" fetches the public file, or a path, or random:SEED."""
   preprocess.check(mode)
-  return features.network(inception_weights.load(source or None), mode)
+  try:
+    loaded = inception_weights.load(source or None)
+  except download.WeightsMissing as error:
+    raise errors.CommandError(
+      f"{error}, or give --inception=FILE (eval.scores.inception in training)"
+    ) from error
+  return features.network(loaded, mode)
 
 
 def score(

@@ -137,7 +137,7 @@ def _download(file: File, path: Path) -> None:
     # Whatever the network layer raises, the remedy is the same.
     raise WeightsMissing(
       f"cannot fetch {file.what} ({type(error).__name__}): put the file"
-      f" {file.url} at {path}"
+      f" {file.url} (SHA-256 {file.sha256[:8]}...) at {path}"
     ) from error
   finally:
     if partial:
