@@ -6,7 +6,7 @@ import pytest
 from launch import tasks
 from tests.configs import forms
 
-_FULL = [
+FULL = [
   "dct_imagenet",
   "dct_lsun.py:bedroom",
   "dct_lsun.py:tower",
@@ -24,7 +24,7 @@ _FULL = [
 ]
 
 
-@pytest.mark.parametrize("name", _FULL)
+@pytest.mark.parametrize("name", FULL)
 def test_full_size_model_builds_abstractly(name):
   assert forms.count(forms.abstract(forms.load(name))[1].params) > 1e6
 
@@ -38,12 +38,12 @@ def test_parameter_count_is_the_published_one(name, published):
   assert abs(forms.count(params) / published - 1) < 0.03
 
 
-@pytest.mark.parametrize("name", _FULL)
+@pytest.mark.parametrize("name", FULL)
 def test_tiny_changes_only_numbers_and_the_dataset(name):
   forms.check_tiny(name)
 
 
-@pytest.mark.parametrize("name", _FULL)
+@pytest.mark.parametrize("name", FULL)
 def test_canvas_holds_the_resized_image(name):
   for config in (forms.load(name), forms.tiny(name)):
     model = config.model
@@ -72,4 +72,4 @@ def test_unknown_argument_lists_the_choices(name, arg):
 
 
 def test_every_dct_config_is_tested():
-  assert forms.shipped("dct_") == forms.files(_FULL)
+  assert forms.shipped("dct_") == forms.files(FULL)

@@ -5,7 +5,7 @@ import pytest
 from tests.configs import forms
 
 # Millions of parameters of the reference; None where nobody published them.
-_FULL = {
+FULL = {
   "sundae_ffhq256": 178.4,
   "sundae_celeba256": 199.4,
   "sundae_imagenet": None,
@@ -20,14 +20,14 @@ _FULL = {
 }
 
 
-@pytest.mark.parametrize("name", _FULL)
+@pytest.mark.parametrize("name", FULL)
 def test_full_size_model_builds_with_the_published_count(name):
   config = forms.load(name)
   with config.unlocked():
     config.model.reference = True
   task, state = forms.abstract(config)
   count = forms.count(state.params)
-  published = _FULL[name]
+  published = FULL[name]
   assert round(count / 1e6, 1) == published or published is None
   assert count > 1e6
   spec = task.batch_spec(2)[task.tokenizer.input]
@@ -35,7 +35,7 @@ def test_full_size_model_builds_with_the_published_count(name):
   assert list(spec.shape[1:3]) == sides == list(config.data.size)
 
 
-@pytest.mark.parametrize("name", _FULL)
+@pytest.mark.parametrize("name", FULL)
 def test_tiny_changes_only_numbers_and_the_dataset(name):
   forms.check_tiny(name, ("data.", "tokenizer."))
 
@@ -54,4 +54,4 @@ def test_unknown_argument_lists_the_choices(name, arg):
 
 
 def test_every_sundae_config_is_tested():
-  assert forms.shipped("sundae_") == forms.files(_FULL)
+  assert forms.shipped("sundae_") == forms.files(FULL)

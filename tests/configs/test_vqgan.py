@@ -6,7 +6,7 @@ from launch import tasks
 from tests.configs import forms
 
 # Parameters of the autoencoder; None where nobody published a number.
-_FULL = {
+FULL = {
   "vqgan_imagenet": 72_141_699,
   "vqgan_imagenet.py:16384": 76_073_859,
   "vqgan_imagenet.py:f8": None,
@@ -25,16 +25,16 @@ _FULL = {
 }
 
 
-@pytest.mark.parametrize("name", _FULL)
+@pytest.mark.parametrize("name", FULL)
 def test_full_size_model_builds_with_the_published_count(name):
   config = forms.load(name)
   _, state = forms.abstract(config)
   count = forms.count(state.params["generator"])
-  assert count == _FULL[name] or (_FULL[name] is None and count > 1e6)
+  assert count == FULL[name] or (FULL[name] is None and count > 1e6)
   assert ("discriminator" in state.params) == bool(config.adversary.weight)
 
 
-@pytest.mark.parametrize("name", _FULL)
+@pytest.mark.parametrize("name", FULL)
 def test_tiny_changes_only_numbers_and_the_dataset(name):
   forms.check_tiny(name)
   made = tasks.get("vqgan")
@@ -64,4 +64,4 @@ def test_unknown_quantizer_lists_the_choices():
 
 
 def test_every_vqgan_config_is_tested():
-  assert forms.shipped("vqgan_") == forms.files(_FULL)
+  assert forms.shipped("vqgan_") == forms.files(FULL)
