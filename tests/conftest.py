@@ -10,6 +10,8 @@ import platform
 import time
 from pathlib import Path
 
+import pytest
+
 _CACHE_DAYS = 30
 
 
@@ -62,18 +64,23 @@ def pytest_addoption(parser):
     "--per_file",
     type=int,
     default=0,
-    help="run only the first so many tests of each file (0 = all)",
+    help="run only so many tests of each file: those marked smoke, then the "
+    "first (0 = all)",
   )
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-  """Keeps the first `--per_file` tests of each file."""
+  """Keeps `--per_file` tests of each file, of those that -m and -k leave."""
   limit = config.getoption("--per_file")
   if not limit:
     return
-  seen, kept, left = {}, [], []
-  for item in items:
+  seen, chosen = {}, set()
+  for item in sorted(items, key=lambda x: not x.get_closest_marker("smoke")):
     seen[item.path] = seen.get(item.path, 0) + 1
-    (kept if seen[item.path] <= limit else left).append(item)
+    if seen[item.path] <= limit:
+      chosen.add(item)
+  kept = [item for item in items if item in chosen]
+  left = [item for item in items if item not in chosen]
   config.hook.pytest_deselected(items=left)
   items[:] = kept
