@@ -77,11 +77,16 @@ class FsdpRule:
       which is never split (`runs_0` of `layers.transformer.Stack`).
     tensor: (pattern, dimension) pairs: an array whose name the pattern finds
       is split over `tensor` along the dimension, if divisible. First match.
+      By default the products of `layers.transformer`, as Shoeybi et al. 2019
+      (sec. 3) split them: what comes in by columns, what goes out by rows.
   """
 
   min_size: int = 2**14
   stacked: tuple[str, ...] = (r"layers", r"runs_\d+")
-  tensor: tuple[tuple[str, int], ...] = ()
+  tensor: tuple[tuple[str, int], ...] = (
+    (r"(query|key|value|wide)/kernel$", -1),
+    (r"(out|narrow)/kernel$", -2),
+  )
 
   def __call__(self, mesh: Mesh, name: str, shape: tuple[int, ...]) -> P:
     spec: list[str | None] = [None] * len(shape)
@@ -100,6 +105,9 @@ class FsdpRule:
         for part in name.split("/")
       )
     )
+    # What lies before the last two is the window of a convolution: splitting
+    # that halves it in space, and its gradients come out wrong.
+    first = max(first, len(shape) - 2)
     if mesh.shape["fsdp"] > 1:
       for i in range(first, len(shape)):
         if spec[i] is None and shape[i] % mesh.shape["fsdp"] == 0:

@@ -34,8 +34,7 @@ LIKELIHOOD = {
     "bits_charged",
   ),
 }
-# Arrays of a scanned run of blocks begin with a layer axis.
-RULE = sharding.FsdpRule(stacked=tuple(f"runs_{i}" for i in range(32)))
+RULE = sharding.FsdpRule()
 
 SAMPLING = (
   "fields",

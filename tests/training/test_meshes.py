@@ -168,6 +168,9 @@ def test_the_fsdp_rule_takes_the_first_dimension_after_the_layers():
   assert spec("ema/core/runs_1/q/kernel", (8, 8, 16)) == (None, "fsdp")
   assert spec("ema/wide/kernel", (8, 16)) == ("fsdp", "tensor")
   assert spec("opt_state/1/mu/wide/kernel", (5, 16)) == (None, "tensor")
+  # The window of a convolution is never split.
+  assert spec("patch/kernel", (4, 4, 3, 8)) == (None, None, None, "fsdp")
+  assert spec("layers/conv/kernel", (2, 4, 4, 8, 8))[3:] == ("fsdp",)
 
 
 def test_sharded_initialisation_equals_the_unsharded_one():
