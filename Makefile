@@ -17,7 +17,7 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes \
   --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 
 .PHONY: help install install-dev demo demo-colorize demo-vqgan demo-sundae \
-  compare-sundae test test-slow lint lock clean
+  demo-prior compare-priors compare-sundae test test-slow lint lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' Makefile | \
@@ -38,6 +38,12 @@ demo-vqgan: install  ## Learn a codebook, then sharpen it with a discriminator.
 
 demo-sundae: install  ## Denoise codes in a few steps: sample and inpaint.
 	$(BIN)/python -m launch.demo_sundae $(ARGS)
+
+demo-prior: install  ## A prior over codes by class and by label map.
+	$(BIN)/python -m launch.demo_prior $(ARGS)
+
+compare-priors: install  ## Transformer, PixelSNAIL and pixels: the NLL table.
+	$(BIN)/python -m launch.compare_priors $(ARGS)
 
 compare-sundae: install  ## Measure what parts of SUNDAE are worth.
 	$(BIN)/python -m launch.compare_sundae $(ARGS)

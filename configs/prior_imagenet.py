@@ -9,7 +9,10 @@
 first stage, a run of `vqgan_imagenet.py` or what `launch.import_checkpoint`
 made; CODES is what `launch.tokenize` wrote with it. Published: 4.78 nats a code
 (PixelSNAIL 4.96); by order 4.767 row, 4.810 z_curve, 4.812 alternate, 4.889
-spiral_out, 4.901 spiral_in, 5.015 subsample.
+spiral_out, 4.901 spiral_in, 5.015 subsample. `--config.model.name=pixelsnail`
+trains the other model; `--config.tokenizer.like.task=palette` with
+`--config.tokenizer.like.num_codes=512` and `--config.data.size=16,16` is the
+baseline f = 1, a prior over the colours of small pictures.
 The authors' rate is 4.5e-6 an image of the global batch; it is written out
 here. The other prior_* configs begin with this one and say what differs.
 """
@@ -62,7 +65,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.stage = no_stage()
 
   config.model = ml_collections.ConfigDict()
-  config.model.layers = 24
+  config.model.name = "transformer"  # or "pixelsnail"
+  config.model.layers = 24  # blocks, of a PixelSNAIL
   config.model.width = 1024
   config.model.heads = 16
   config.model.length = 0  # of the positions; 0: as long as the sequence
@@ -76,6 +80,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.pkeep = 1.0
   config.model.dropout = 0.0
   config.model.attention = "xla"  # or "cudnn"
+  config.model.residuals = 4  # of a PixelSNAIL's block
+  config.model.key_width = 16  # of a PixelSNAIL's attention
 
   config.optimizer = ml_collections.ConfigDict()
   config.optimizer.name = "adamw"
@@ -108,7 +114,8 @@ def first_stage(
 ) -> ml_collections.ConfigDict:
   """Return what decides the codes of a vqgan_* config."""
   like = ml_collections.ConfigDict()
-  like.task = config.task
+  like.task = config.task  # or "palette", of num_codes colours, or "pixels"
+  like.num_codes = config.quantizer.num_codes
   names = ("channels", "target", "num_labels", "label_shift")
   like.data = ml_collections.ConfigDict({x: config.data[x] for x in names})
   like.model = config.model

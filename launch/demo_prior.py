@@ -112,6 +112,7 @@ def by_class(workdir: Path, scenes, batch: int) -> list[demo_figures.Figure]:
   samples = demo_figures.Pictures(drawn["image"], drawn["label"])
   read = lambda split: demo.read(scenes, run.adapter, split)
   held_out, known = read(scenes.data.eval_split), read(scenes.data.split)
+  decoded = demo.read(run.config, run.adapter, run.config.data.eval_split)
 
   count = min(_COMPLETED, len(held_out.images))
   given, results, kept = complete_halves(run, job.state, held_out, count)
@@ -142,6 +143,10 @@ def by_class(workdir: Path, scenes, batch: int) -> list[demo_figures.Figure]:
     demo_figures.Figure(
       "nats a code, held out",
       likelihood["values"]["bits_per_element"] * np.log(2),
+    ),
+    demo_figures.Figure(
+      "first stage alone, colour right (share)",
+      demo_figures.colour_right(decoded),
     ),
     *demo_figures.of_samples(samples, known, held_out, colour=0.9),
     demo_figures.Figure(

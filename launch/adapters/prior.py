@@ -16,11 +16,12 @@ from launch import errors, flags
 from launch import request as request_lib
 from launch.adapters import codes, optimizers, precision, prior_sampling
 from training import sharding
-from vqgan import prior, prior_task, tokenizer
+from vqgan import pixelsnail, prior, prior_task, tokenizer
 from vqgan.conditions import kinds, maps, objects
 
 LIKELIHOOD = {"codes": ("bits_codes",)}
 RULE = sharding.FsdpRule()
+MODELS = ("transformer", "pixelsnail")
 KINDS = ("none", "coordinates", "boxes", "completion", *maps.MAPS)
 
 SAMPLING = (
@@ -94,9 +95,33 @@ def make_model(
 ) -> Any:
   """Makes the network."""
   options = config.model
+  if options.name not in MODELS:
+    raise errors.CommandError(
+      f"no model.name {options.name!r}"
+      f"{flags.did_you_mean(options.name, MODELS)}"
+    )
   num_classes = options.num_classes
   if num_classes < 0:
     num_classes = int(measured["num_classes"])
+  if options.name == "pixelsnail":
+    if options.order != "row":
+      raise ValueError(
+        f"model.order {options.order!r} must be row for a PixelSNAIL"
+      )
+    return pixelsnail.PixelSNAIL(
+      num_codes=coder.num_codes,
+      grid=coder.grid,
+      blocks=options.layers,
+      residuals=options.residuals,
+      width=options.width,
+      heads=options.heads,
+      key_width=options.key_width,
+      num_conditions=condition.vocabulary,
+      num_classes=num_classes,
+      dropout=options.dropout,
+      remat=config.train.remat,
+      dtype=precision.dtype(config.train.dtype),
+    )
   model = prior.Prior(
     num_codes=coder.num_codes,
     length=1,
