@@ -208,7 +208,8 @@ def _write(found, making, workdir, source):
   try:
     runs.measure(making, lambda: measured)
     saver = checkpoint.Checkpointer(directory.checkpoints)
-    saver.save(state, info={"imported": source.name}, wait=True)
+    note = {"pending": {}, "metrics_bytes": 0}  # as `training.loop` leaves one
+    saver.save(state, info=note, wait=True)
   finally:
     directory.close()
   return state

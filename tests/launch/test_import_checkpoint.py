@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import import_checkpoint, runs, trained
+from launch import import_checkpoint, runs, train, trained
 from tests import shared
 from tests.vqgan import tiny
 from tests.weights import torch_writer
@@ -78,6 +78,33 @@ def test_first_stage_becomes_a_run_and_safetensors_are_read(tmp_path):
     jax.random.key(0),
   )
   assert stepped[0].params.keys() == {"generator", "discriminator"}
+
+
+@pytest.mark.slow
+def test_imported_run_goes_on_training(tmp_path):
+  _, source, yaml = _files("n2n_class")
+  workdir, data = tmp_path / "run", tmp_path / "data.npz"
+  assert _run(source, workdir, f"--config={yaml}") == 0
+  random = np.random.RandomState(0)
+  images = random.randint(0, 256, (4, 64, 64, 3)).astype(np.uint8)
+  np.savez(data, train_images=images, train_labels=np.arange(4))
+  fields = {
+    "data.source": "arrays",
+    "data.dir": data,
+    "mesh.data": -1,
+    "mesh.fsdp": 1,
+    "train.num_steps": 1,
+    "train.batch_size": 8,
+    "train.remat": False,
+    "eval.every": 0,
+    "sample.every": 0,
+  }
+  options = [f"--config.{name}={value}" for name, value in fields.items()]
+  options += [f"--config={workdir}/config.json", f"--workdir={workdir}"]
+  options += ["--accept_changes", "--no_tensorboard"]
+  assert train.main(options) == 0
+  _, state = _restored(workdir)
+  assert state.step == 1
 
 
 def test_hostile_pickle_is_inert_and_reported(tmp_path, capsys):
