@@ -101,7 +101,10 @@ def test_prepare_command_prints_one_line(tmp_path):
   found = subprocess.run(command, capture_output=True, text=True)
   assert found.returncode == 1 and "Traceback" not in found.stderr
   last = found.stderr.strip().splitlines()[-1]
-  assert last.startswith("launch.prepare: error: cannot prepare ffhq") and "/none" in last
+  assert (
+    last.startswith("launch.prepare: error: cannot prepare ffhq")
+    and "/none" in last
+  )
 
 
 def test_ffhq_is_split_by_number(tmp_path):
