@@ -14,7 +14,7 @@ _RADIUS = 2
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def canny(image: jax.Array, low: float = 0.1, high: float = 0.2) -> jax.Array:
+def canny(image: jax.Array, low: float = 0.05, high: float = 0.1) -> jax.Array:
   """Return where edges are, bool [b, h, w].
 
   Args:
