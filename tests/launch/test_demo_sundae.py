@@ -1,0 +1,38 @@
+"""The SUNDAE demo and comparison, small: everything appears, and goes on."""
+
+import pytest
+
+from launch import compare_sundae, demo_sundae
+
+
+@pytest.mark.slow
+def test_small_demo_draws_everything(tmp_path, capsys):
+  command = [f"--workdir={tmp_path}", "--tiny"]
+  assert demo_sundae.main(command) == 0
+  printed = capsys.readouterr().out
+  kept = next(x for x in printed.splitlines() if x.startswith("codes kept"))
+  assert "MISSED" not in kept
+  assert "inpainted halves, colour right" in printed
+  run = tmp_path / "run"
+  assert (run / "report.html").stat().st_size > 50_000
+  assert (run / "demo" / "denoising.gif").is_file()
+  names = {path.stem.split("-", 1)[-1] for path in run.glob("samples/*")}
+  assert {"samples-beside-real", "given-results-real", "denoising"} <= names
+
+
+@pytest.mark.slow
+def test_small_comparison_lists_what_was_asked_for(tmp_path, capsys):
+  command = [f"--workdir={tmp_path}", "--tiny", "--seeds=1", "--num_steps=4"]
+  variants = "--variants=ours,reference,autoregressive"
+  command += ["--num_samples=8", variants]
+  assert compare_sundae.main(command) == 0
+  printed = capsys.readouterr().out
+  for name in ("ours", "reference", "autoregressive", "20 and argmax"):
+    assert any(line.startswith(name) for line in printed.splitlines()), name
+  assert (tmp_path / "tables.txt").read_text() == printed
+
+
+def test_unknown_variant_is_refused(tmp_path, capsys):
+  command = [f"--workdir={tmp_path}", "--variants=ours,referense"]
+  assert compare_sundae.main(command) == 2
+  assert "Did you mean reference" in capsys.readouterr().err
