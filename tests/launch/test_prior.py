@@ -124,7 +124,7 @@ def test_boxes_and_points_are_read_from_json(tmp_path):
   assert tokens[0, 0] == 7
   for wrong in ([{"box": [0, 0, 1]}], [{"box": [0, 0, 2, 1], "label": 1}], 3):
     asked = request.from_config(config, condition=wrong)
-    with pytest.raises(ValueError, match='must hold'):
+    with pytest.raises(ValueError, match="must hold"):
       prior_given.rows(config, task, asked)
 
 
