@@ -23,7 +23,8 @@ def make(
       `optimizer.make`.
   """
   options = config.optimizer
-  if options.warmup_steps >= config.train.num_steps:
+  decays = options.schedule in ("cosine", "linear")
+  if decays and options.warmup_steps >= config.train.num_steps:
     raise ValueError(
       f"train.num_steps {config.train.num_steps} must exceed "
       f"optimizer.warmup_steps {options.warmup_steps}"

@@ -1,17 +1,22 @@
 """Sampling: equal to teacher forcing, exact prefixes, independent samples."""
 
+import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dctransformer import chunks, dct, decode, moves, sparse
+from dctransformer import chunks, dct, decode, model, moves, sparse
 from layers import logits as logits_lib
-from tests.dctransformer import tiny
+from tests.dctransformer import tiny, watch
+from training import task as task_lib
 
 B = 4
+FIELDS = ("channel", "position", "value")
+_STEPS = tuple(f"step_{name}" for name in FIELDS)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,62 @@ def setup():
   head = state.params["params"]["channel_head"]
   rank = sparse.visit_rank(task.codec)
   head["bias"] = jnp.append(-0.5 * rank, -40.0).astype(jnp.float32)
-  return task, state, jax.jit(functools.partial(task.sample, state))
+  return task, state, _Run(task, state)
+
+
+class _Run:
+  """The compiled sampler, and the logits of every step of its last call."""
+
+  def __init__(self, task, state):
+    self.program = jax.jit(functools.partial(task.sample, state))
+    self._plan, self._seen = task.plan, []
+
+  def __call__(self, keys, condition, settings):
+    """Return the `Samples`."""
+    self._seen.clear()
+    with watch.calls(self._seen, *_STEPS):
+      return jax.block_until_ready(self.program(keys, condition, settings))
+
+  def logits(self):
+    """Return `model.Logits` [b, m, ...] by element; NaN where no step was."""
+    found = {}
+    for name, args, result in self._seen:
+      if name == "step_channel":
+        slot, chunk = args[1], args[2][0]
+        l = chunk * self._plan.chunk_len + slot - self._plan.overlap
+      logits = result[0]
+      room = (len(logits), self._plan.max_elements, logits.shape[-1])
+      every = found.setdefault(name, np.full(room, np.nan, np.float32))
+      every[:, l] = logits
+    return model.Logits(*(found[name] for name in _STEPS))
+
+
+def _teacher_forced(task, state, condition, elements):
+  """Return `Logits` [b, m, ...] without caches, and the slots [b, m]."""
+
+  @jax.jit
+  def forward(index):
+    chunk = chunks.slice_chunk(task.codec, task.plan, elements, index)
+    out = task.model.apply(
+      state.params,
+      chunk,
+      sparse.to_coefficients(task.codec, elements, chunk.start),
+      state.frozen["channel_std"],
+      condition.label,
+      condition.blocks,
+    )
+    new = lambda x: x[:, task.plan.overlap :]
+    fields = {x.name: getattr(chunk, x.name) for x in dataclasses.fields(chunk)}
+    lists = {name: new(x) for name, x in fields.items() if x.ndim == 2}
+    return jax.tree.map(new, out), lists
+
+  found = [
+    jax.device_get(forward(jnp.full((B,), k)))
+    for k in range(task.plan.max_chunks)
+  ]
+  join = lambda *parts: np.concatenate(parts, axis=1)
+  logits, lists = jax.tree.map(join, *found)
+  return logits, types.SimpleNamespace(**lists)
 
 
 def _condition(task, prefix=None, label=0):
@@ -45,61 +105,112 @@ def _settings(**kwargs):
   return decode.Settings.create(**kwargs)
 
 
-def test_samples_equal_teacher_forced_draws_at_every_slot(setup):
-  # Recompute every draw from uncached logits of the sampled list, chunk by
-  # chunk, with the same keys: one wrong cache entry and a draw differs.
-  task, state, run = setup
-  condition, keys = _condition(task), _keys()
-  sampled = run(keys, condition, _settings()).tokens
-  assert int(sampled.length.max()) > 2 * task.plan.chunk_len
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+  """A batch of samples, what they were drawn from and what that should be."""
 
-  forward = jax.jit(
-    lambda chunk, coefficients: task.model.apply(
-      state.params,
-      chunk,
-      coefficients,
-      state.frozen["channel_std"],
-      condition.label,
-      condition.blocks,
+  condition: decode.Condition
+  samples: task_lib.Samples
+  cached: model.Logits  # [b, m, ...], of the sampler's steps
+  forced: model.Logits  # [b, m, ...], of the task's chunks of the same lists
+  slots: types.SimpleNamespace  # the fields of `Chunk`, [b, m]
+
+
+@pytest.fixture(scope="module")
+def drawn(setup):
+  """Return one `_Drawn`; its lists are longer than two chunks."""
+  task, state, run = setup
+  condition = _condition(task)
+  samples = run(_keys(), condition, _settings())
+  lists = samples.tokens
+  assert int(lists.length.max()) > 2 * task.plan.chunk_len
+  room = task.plan.max_elements
+  total = jnp.where(lists.length < room, lists.length, room + 1)
+  forced = _teacher_forced(task, state, condition, lists.replace(total=total))
+  return _Drawn(condition, samples, run.logits(), *forced)
+
+
+@pytest.mark.smoke
+def test_cached_logits_are_the_teacher_forced_ones_at_every_step(drawn):
+  # Every logit that the sampler drew from, against an uncached pass over the
+  # list that came out, chunk by chunk: across chunks and with their overlap.
+  held = dict.fromkeys(FIELDS, drawn.slots.count_element)
+  held["channel"] = drawn.slots.count_channel
+  for name, mask in held.items():
+    ours, theirs = (
+      getattr(logits, name)[mask] for logits in (drawn.cached, drawn.forced)
     )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4, err_msg=name)
+    assert np.ptp(ours, axis=-1).min() > 1e-2  # no flat logits agree by chance
+  assert held["channel"].sum() >= int(drawn.samples.tokens.length.sum())
+
+
+def test_samples_are_draws_from_the_teacher_forced_logits(setup, drawn):
+  # With the same keys: element l of a sample draws with fold_in(key, l).
+  codec, slots, logits = setup[0].codec, drawn.slots, drawn.forced
+  at = jnp.arange(slots.channel.shape[1])
+  split = lambda key, l: jax.random.split(jax.random.fold_in(key, l), 3)
+  keys = jax.vmap(lambda key: jax.vmap(lambda l: split(key, l))(at))(_keys())
+  channels, positions = _legal(codec, drawn)
+  draw = jax.vmap(logits_lib.draw)
+  channel = draw(keys[..., 0], logits_lib.exclude(logits.channel, channels))
+  position = draw(keys[..., 1], logits_lib.exclude(logits.position, positions))
+  value = dct.class_value(codec, draw(keys[..., 2], logits.value))
+  new, whole = slots.count_channel, slots.count_element
+  np.testing.assert_array_equal(channel[new], slots.channel[new])
+  np.testing.assert_array_equal(position[whole], slots.position[whole])
+  np.testing.assert_array_equal(value[whole], slots.value[whole])
+
+
+def _legal(codec, drawn):
+  """Return the legal channels and positions of elements, bool [b, m, ...]."""
+  slots, blocks = drawn.slots, drawn.condition.blocks[:, None]
+  before = slots.previous_channel, slots.previous_position
+  channel = jnp.where(slots.count_element, slots.channel, 0)
+  return (
+    moves.legal_channels(codec, *before, blocks),
+    moves.legal_positions(codec, channel, *before, blocks),
   )
-  complete = sampled.replace(
-    total=jnp.where(
-      sampled.length < task.plan.max_elements, sampled.length, 999
-    )
+
+
+def test_bits_are_those_of_a_list_fed_element_by_element(setup):
+  # The cached step is given three lists; one row draws, so that it begins at
+  # the first element. The bits of a list and of its stop are what the task
+  # sums over its chunks.
+  task, state, run = setup
+  batch = tiny.make_batch([0] * B)
+  lengths = jnp.array([0, 29, 36, 53], jnp.int32)
+  kept = jnp.arange(task.plan.max_elements) < lengths[:, None]
+  lists = {name: jnp.where(kept, batch[name], 0) for name in FIELDS}
+  given = sparse.Elements(
+    **jax.tree.map(lambda x: x.astype(jnp.int32), lists),
+    length=lengths,
+    total=lengths,
   )
-  compared = 0
+  condition = _condition(task, given).replace(blocks=batch["blocks"])
+  run(_keys(), condition, _settings())
+  log = jax.tree.map(lambda x: jax.nn.log_softmax(x) / np.log(2), run.logits())
+  log, given = jax.device_get((log, given))
+  expected = np.zeros((B, 3))
+  for i, n in enumerate(lengths.tolist()):
+    for l in range(n):
+      value = int(given.value[i, l])
+      rank = value + task.codec.max_value - (1 if value > 0 else 0)
+      expected[i] -= (
+        log.channel[i, l, given.channel[i, l]],
+        log.position[i, l, given.position[i, l]],
+        log.value[i, l, rank],
+      )
+    expected[i, 0] -= log.channel[i, n, task.codec.stop]
+
+  batch |= lists | {"length": lengths, "total": lengths}
+  batch |= {"label": condition.label, "mask": jnp.ones(B, bool)}
+  evaluate, got = jax.jit(task.eval_step), 0
   for k in range(task.plan.max_chunks):
-    index = jnp.full((B,), k)
-    chunk = chunks.slice_chunk(task.codec, task.plan, complete, index)
-    coefficients = sparse.to_coefficients(task.codec, complete, chunk.start)
-    out = forward(chunk, coefficients)
-    for j in range(task.plan.chunk_len):
-      slot, l = task.plan.overlap + j, k * task.plan.chunk_len + j
-      key = jax.vmap(
-        lambda key, l=l: jax.random.split(jax.random.fold_in(key, l), 3)
-      )(keys)
-      at = lambda x, slot=slot: x[:, slot]
-      before = at(chunk.previous_channel), at(chunk.previous_position)
-      legal = moves.legal_channels(task.codec, *before, condition.blocks)
-      channel = logits_lib.draw(
-        key[:, 0], logits_lib.exclude(at(out.channel), legal)
-      )
-      legal = moves.legal_positions(
-        task.codec, at(chunk.channel), *before, condition.blocks
-      )
-      position = logits_lib.draw(
-        key[:, 1], logits_lib.exclude(at(out.position), legal)
-      )
-      value = dct.class_value(
-        task.codec, logits_lib.draw(key[:, 2], at(out.value))
-      )
-      new, whole = at(chunk.count_channel), at(chunk.count_element)
-      np.testing.assert_array_equal(channel[new], at(chunk.channel)[new])
-      np.testing.assert_array_equal(position[whole], at(chunk.position)[whole])
-      np.testing.assert_array_equal(value[whole], at(chunk.value)[whole])
-      compared += int(new.sum())
-  assert compared >= int(sampled.length.sum())
+    rows = evaluate(state, {**batch, "chunk": jnp.full((B,), k)}, None)
+    got += np.stack([rows[f"bits_{name}"] for name in FIELDS], axis=1)
+  assert (got[1:] > 20).all()
+  np.testing.assert_allclose(got[1:], expected[1:], rtol=1e-4)
 
 
 def test_samples_are_sorted_and_inside_the_image(setup):
@@ -180,9 +291,9 @@ def test_zero_temperature_ignores_the_keys(setup):
 def test_changing_settings_compiles_nothing_anew(setup):
   task, _, run = setup
   run(_keys(), _condition(task), _settings())
-  size = run._cache_size()
+  size = run.program._cache_size()
   run(_keys(7), _condition(task, label=2), _settings(temperature=0.5, top_k=3))
-  assert run._cache_size() == size
+  assert run.program._cache_size() == size
 
 
 def test_guidance_of_one_is_the_labelled_model(setup):
@@ -199,13 +310,19 @@ def test_guidance_of_one_is_the_labelled_model(setup):
   jax.tree.map(np.testing.assert_array_equal, unlabelled, null)
 
 
-def test_illegal_mass_is_that_of_the_logits(setup):
-  # Everything outside a 2 x 4 image is illegal: a random model puts about
-  # half of the position's mass there and more on order and parity.
-  task, _, run = setup
-  info = run(_keys(), _condition(task), _settings()).info
-  assert (info["illegal_position"] > 0.3).all()
-  assert (info["illegal_channel"] > 0.1).all()
+def test_illegal_mass_is_that_of_the_logits(setup, drawn):
+  slots, legal = drawn.slots, _legal(setup[0].codec, drawn)
+  for name, allowed, counted in (
+    ("channel", legal[0], slots.count_channel),
+    ("position", legal[1], slots.count_element),
+  ):
+    mass = np.asarray(jax.nn.softmax(getattr(drawn.forced, name)))
+    mass = np.where(allowed, 0, mass).sum(axis=-1)
+    expected = mass.mean(axis=1, where=counted)
+    # Two images are half as large: much is illegal for a random model.
+    assert expected.min() > 0.1 and np.ptp(expected) > 0.01
+    got = drawn.samples.info[f"illegal_{name}"]
+    np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize(

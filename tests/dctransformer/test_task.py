@@ -52,13 +52,21 @@ def test_one_chunk_holds_what_one_pass_counts():
   )
   for i, n in enumerate(short.tolist()):
     log = lambda x, i=i: np.asarray(jax.nn.log_softmax(x[i])) / np.log(2)
-    channel, position = log(out.channel), log(out.position)
-    total = -channel[n, task.codec.stop]
+    expected = dict.fromkeys(_TOTALS, 0.0)
+    expected["bits_channel"] -= log(out.channel)[n, task.codec.stop]
     for l in range(n):
-      total -= channel[l, batch["channel"][i, l]]
-      total -= position[l, batch["position"][i, l]]
-    got = rows["bits_channel"][i] + rows["bits_position"][i]
-    np.testing.assert_allclose(got, total, rtol=1e-5)
+      value = int(batch["value"][i, l])
+      assert value != 0
+      # -V..-1 and 1..V are the classes 0..2V-1.
+      value += task.codec.max_value - (1 if value > 0 else 0)
+      channel, position = batch["channel"][i, l], batch["position"][i, l]
+      expected["bits_channel"] -= log(out.channel)[l, channel]
+      expected["bits_position"] -= log(out.position)[l, position]
+      expected["bits_value"] -= log(out.value)[l, value]
+    for name in _TOTALS:
+      np.testing.assert_allclose(
+        rows[name][i], expected[name], rtol=1e-5, err_msg=name
+      )
 
 
 def test_every_slot_is_counted_once_over_the_chunks(setup):

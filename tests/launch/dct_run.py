@@ -6,8 +6,13 @@ from launch import flags, train
 from tests.dctransformer import tiny
 
 
-def trained(folder):
-  """Train in `folder` / "run"; return that directory."""
+def trained(folder, overrides=()):
+  """Train in `folder` / "run"; return that directory.
+
+  Args:
+    folder: that exists.
+    overrides: more fields of the config, (name, text) each.
+  """
   data = folder / "images.npz"
   rng = np.random.default_rng(0)
   np.savez(
@@ -30,6 +35,7 @@ def trained(folder):
       ("train.checkpoint_every", "2"),
       ("eval.every", "0"),
       ("sample.every", "0"),
+      *overrides,
     ],
   )
   workdir = folder / "run"

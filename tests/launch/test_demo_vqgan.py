@@ -1,4 +1,4 @@
-"""The VQGAN demo, small: it stops twice to measure, and goes on where it was."""
+"""The VQGAN demo, small: it stops twice to measure, and goes on from there."""
 
 import json
 

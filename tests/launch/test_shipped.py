@@ -1,0 +1,23 @@
+"""The weights that ship are worth shipping."""
+
+import jax
+import pytest
+
+from data import tfds
+from launch import evaluate, trained
+from training import sharding
+
+
+@pytest.mark.slow
+def test_a_trained_model_beats_huffman_coding(tmp_path):
+  # 200 pictures of the validation split, of which none was trained on, against
+  # baseline JPEG with the same tables and its own Huffman codes.
+  run = trained.open_trained("dct_scenes")
+  mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+  source = tfds.Tfds("scenes/64-8-200-0", "validation", str(tmp_path))
+  assert len(source) == 200
+  state = run.restore(mesh).state
+  job = evaluate.Job(run, state, run.step, source, mesh, None)
+  values = evaluate.METRICS["likelihood"](job)
+  assert values["jpeg_quality"] == run.config.model.quality
+  assert 0.3 < values["bits_over_jpeg"] < 0.75
