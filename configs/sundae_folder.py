@@ -1,10 +1,12 @@
-"""SUNDAE on a folder of your own pictures.
+"""SUNDAE over the codes of a folder of your own pictures.
 
+    python -m launch.tokenize --workdir=RUN --out=CODES --flips
     python -m launch.train --config=configs/sundae_folder.py \
-        --config.data.dir=PICTURES --config.tokenizer.weights=RUN --workdir=DIR
+        --config.data.dir=CODES --workdir=DIR
 
-Pictures are made 256 pixels large; class folders become classes. RUN is a run
-of `vqgan_folder.py` on the same folder; tiny: `:tiny`. Made for one GPU.
+RUN is a run of `vqgan_folder.py` at 256 pixels; class folders become classes;
+tiny: `:tiny`. Made for one GPU. It also takes the pictures themselves, with
+data.source=folder and tokenizer.weights=RUN.
 """
 
 import ml_collections
@@ -15,9 +17,9 @@ from configs import sundae_ffhq256
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `arg` is "" or "tiny"."""
   config = sundae_ffhq256.get_config()
-  config.data.source = "folder"
+  config.data.source = "codes"
   config.data.name = ""
-  config.data.dir = "pictures"
+  config.data.dir = "codes"
   config.data.num_measured = 256
   config.model.layers = (2, 8, 2)
   config.model.width = 512
