@@ -1,5 +1,7 @@
 """Sections that the bases of all families have in common; no experiment."""
 
+from collections.abc import Callable
+
 import ml_collections
 
 
@@ -63,3 +65,20 @@ def mesh(*, data: int, fsdp: int) -> ml_collections.ConfigDict:
   section.fsdp = fsdp
   section.tensor = 1
   return section
+
+
+def variant(
+  config: ml_collections.ConfigDict,
+  arg: str,
+  shrink: Callable[[ml_collections.ConfigDict], None],
+) -> ml_collections.ConfigDict:
+  """Return the config itself for "", made small by `shrink` for "tiny".
+
+  Raises:
+    ValueError: any other arg.
+  """
+  if arg == "tiny":
+    shrink(config)
+  elif arg:
+    raise ValueError(f'config argument "{arg}" must be "tiny" or absent')
+  return config

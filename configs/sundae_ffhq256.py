@@ -15,7 +15,7 @@ comment says what they had; `model.reference` does as they did.
 
 import ml_collections
 
-from configs import prior_imagenet
+from configs import _sections, prior_imagenet
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -97,11 +97,7 @@ def variant(
   Raises:
     ValueError: any other arg.
   """
-  if arg == "tiny":
-    shrink(config)
-  elif arg:
-    raise ValueError(f'config argument "{arg}" must be "tiny" or absent')
-  return config
+  return _sections.variant(config, arg, shrink)
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:

@@ -139,11 +139,7 @@ def variant(
   Raises:
     ValueError: any other arg.
   """
-  if arg == "tiny":
-    shrink(config)
-  elif arg:
-    raise ValueError(f'config argument "{arg}" must be "tiny" or absent')
-  return config
+  return _sections.variant(config, arg, shrink)
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:

@@ -120,6 +120,20 @@ def labels(request: Request, num_classes: int, null: bool) -> np.ndarray:
   return np.asarray(request.labels, np.int32)
 
 
+def guided(request: Request, null: bool) -> bool:
+  """Say whether samples are guided, which takes the model twice.
+
+  Raises:
+    ValueError: guidance of a model whose null class was not trained.
+  """
+  if request.guidance != 1.0 and not null:
+    raise ValueError(
+      f"guidance {request.guidance} needs a model with classes that was trained"
+      " with model.class_drop above 0"
+    )
+  return request.guidance != 1.0
+
+
 def _denoising(sample, given) -> Denoising:
   """Take what is given out of `given`, and the rest from the config."""
   for name in ("temperature", "proportion"):

@@ -60,7 +60,7 @@ class PriorTask:
     model: `prior.Prior`, or a module with its methods.
     tokenizer: the frozen first stage.
     condition: what is told beside a class.
-    tx: optimiser (see `decayed`).
+    tx: optimiser; the authors decay `optimizer.kernels` alone.
     order: of the codes, see `orders`.
     ema_decay: of the parameter average; None keeps none.
     accumulate: pieces that a batch's gradient is computed in.
@@ -333,13 +333,3 @@ class PriorTask:
 
   def _label(self, batch):
     return batch["label"] if self.model.num_classes else None
-
-
-def decayed(params: Any) -> Any:
-  """Mark what weight decay applies to: a tree of bools.
-
-  The kernels of matrix products, the head's included; no bias, norm,
-  embedding or position (Esser et al. 2021's code).
-  """
-  is_kernel = lambda path, leaf: path[-1].key == "kernel"
-  return jax.tree_util.tree_map_with_path(is_kernel, params)

@@ -37,12 +37,7 @@ def make_sampler(
   num_classes = task.model.num_classes
   null = bool(num_classes and task.class_drop)
   labels = request_lib.labels(request, num_classes, null)
-  guided = request.guidance != 1.0
-  if guided and not null:
-    raise ValueError(
-      f"guidance {request.guidance} needs a model with classes that was trained"
-      " with model.class_drop above 0"
-    )
+  guided = request_lib.guided(request, null)
   settings = decode.Settings.create(
     request.temperature, request.top_k, request.top_p, request.guidance
   )

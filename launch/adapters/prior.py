@@ -15,7 +15,7 @@ import numpy as np
 from launch import errors, flags
 from launch import request as request_lib
 from launch.adapters import codes, optimizers, precision, prior_sampling
-from training import sharding
+from training import optimizer, sharding
 from vqgan import pixelsnail, prior, prior_task, tokenizer
 from vqgan.conditions import kinds, maps, objects
 
@@ -154,7 +154,7 @@ def make_task(
     model=make_model(config, measured, coder, condition),
     tokenizer=coder,
     condition=condition,
-    tx=optimizers.make(config, decay_mask=prior_task.decayed),
+    tx=optimizers.make(config, decay_mask=optimizer.kernels),
     order=config.model.order,
     ema_decay=config.optimizer.ema_decay or None,
     accumulate=config.train.accumulate,

@@ -60,7 +60,7 @@ def make_sampler(
   num_classes = task.model.num_classes
   null = bool(num_classes and task.class_drop)
   labels = request_lib.labels(request, num_classes, null)
-  guided = request.guidance != 1.0
+  guided = request_lib.guided(request, null)
   settings = decode.Settings.create(
     request.temperature, request.top_k, request.top_p, request.guidance
   )
@@ -161,12 +161,5 @@ def _decoded(name, value):
 
 def _check(task, request):
   """Raise ValueError for what no prior, or not this one, can do."""
-  if request.guidance != 1.0 and not (
-    task.model.num_classes and task.class_drop
-  ):
-    raise ValueError(
-      f"guidance {request.guidance} needs a model with classes that was trained"
-      " with model.class_drop above 0"
-    )
   if request.given and not 0 <= request.fraction <= 1:
     raise ValueError(f"fraction {request.fraction} must be in 0..1")

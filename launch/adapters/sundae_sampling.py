@@ -79,12 +79,7 @@ def make_requested_sampler(
   num_classes = task.model.num_classes
   null = bool(num_classes and task.class_drop)
   labels = request_lib.labels(request, num_classes, null)
-  guided = request.guidance != 1.0
-  if guided and not null:
-    raise ValueError(
-      f"guidance {request.guidance} needs a model with classes that was trained"
-      " with model.class_drop above 0"
-    )
+  guided = request_lib.guided(request, null)
   grid = canvas(task, request)
   if request.animate and grid != task.model.grid:
     raise ValueError("a larger size has no animation: leave out --animate")

@@ -33,8 +33,10 @@ def count(params):
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def check_tiny(name, dataset=("data.",)):
-  """Assert that a tiny form changes only numbers and the dataset.
+def misfits(name, dataset=("data.",)):
+  """Return the fields that a tiny form changes but must not.
+
+  It may change numbers, to others of the same type, and the dataset.
 
   Args:
     name: of the config.
@@ -42,14 +44,14 @@ def check_tiny(name, dataset=("data.",)):
   """
   full, small = (dict(flags.flatten(x(name))) for x in (load, tiny))
   outside = lambda fields: {x for x in fields if not x.startswith(dataset)}
-  assert outside(full) == outside(small)
-  for field in outside(full):
-    value = small[field]
-    if value == full[field]:
-      continue
-    numbers = value if isinstance(value, tuple) else (value,)
-    assert all(type(x) in (int, float) for x in numbers), field
-    assert type(value) is type(full[field]), field
+  found = outside(full) ^ outside(small)
+  for field in outside(full) & outside(small):
+    old, new = full[field], small[field]
+    parts = new if isinstance(new, tuple) else (new,)
+    numbers = all(type(x) in (int, float) for x in parts)
+    if new != old and not (numbers and type(new) is type(old)):
+      found.add(field)
+  return found
 
 
 def shipped(prefix):

@@ -96,7 +96,7 @@ def _learn(condition, num_steps=400):
       peak=3e-3,
       warmup_steps=20,
       total_steps=num_steps,
-      decay_mask=prior_task.decayed,
+      decay_mask=optimizer.kernels,
     ),
     ema_decay=0.98,
     from_codes=True,

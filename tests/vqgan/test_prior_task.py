@@ -35,7 +35,7 @@ def _make(condition=None, model=(), **changes):
       peak=1e-2,
       schedule="constant",
       weight_decay=0.5,
-      decay_mask=prior_task.decayed,
+      decay_mask=optimizer.kernels,
     ),
     "from_codes": True,
   }
@@ -160,7 +160,7 @@ def test_only_the_kernels_of_matrix_products_decay():
   task = _make(kinds.Known(_GRID, 11))
   state = _state(task)
   marked = trees.flatten(
-    jax.tree.map(jnp.asarray, prior_task.decayed(state.params))
+    jax.tree.map(jnp.asarray, optimizer.kernels(state.params))
   )
   decays = {name.rsplit("/", 1)[-1]: bool(on) for name, on in marked.items()}
   assert decays == {
