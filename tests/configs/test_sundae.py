@@ -30,9 +30,11 @@ def test_full_size_model_builds_with_the_published_count(name):
   published = FULL[name]
   assert round(count / 1e6, 1) == published or published is None
   assert count > 1e6
-  spec = task.batch_spec(2)[task.tokenizer.input]
+  coded = config.data.source == "codes"
+  spec = task.batch_spec(2)["codes" if coded else task.tokenizer.input]
   sides = [x * task.tokenizer.factor for x in task.model.grid]
-  assert list(spec.shape[1:3]) == sides == list(config.data.size)
+  assert sides == list(config.data.size)
+  assert list(spec.shape[1:3]) == (list(task.model.grid) if coded else sides)
 
 
 @pytest.mark.parametrize("name", FULL)
