@@ -11,7 +11,7 @@ codes. Made for five minutes on two CPU cores.
 
 import ml_collections
 
-from configs import prior_imagenet
+from configs import prior_imagenet, vqgan_scenes
 
 FORMS = (
   "class",
@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.flip = False  # the light comes from one side
   config.data.num_measured = 256
   config.tokenizer.weights = "vqgan_scenes"
-  _like(config.tokenizer.like)
+  config.tokenizer.like = prior_imagenet.first_stage(vqgan_scenes.get_config())
   condition = config.condition
   if form == "class":
     config.model.num_classes = 24
@@ -75,11 +75,3 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.mesh.data = -1
   config.mesh.fsdp = 1
   return prior_imagenet.variant(config, ",".join(parts))
-
-
-def _like(first_stage: ml_collections.ConfigDict) -> None:
-  """Describe the first stage that ships: configs/vqgan_scenes.py."""
-  model, quantizer = first_stage.model, first_stage.quantizer
-  model.channels, model.multipliers, model.num_blocks = 32, (1, 2, 2), 1
-  model.attention, model.resolution, model.z_channels = (), 64, 64
-  quantizer.name, quantizer.num_codes, quantizer.width = "average", 256, 64

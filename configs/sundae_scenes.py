@@ -9,7 +9,7 @@ hundred times the authors' rate.
 
 import ml_collections
 
-from configs import sundae_ffhq256
+from configs import prior_imagenet, sundae_ffhq256, vqgan_scenes
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -20,7 +20,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.flip = False  # the light comes from one side
   config.data.num_measured = 256
   config.tokenizer.weights = "vqgan_scenes"
-  _like(config.tokenizer.like)
+  config.tokenizer.like = prior_imagenet.first_stage(vqgan_scenes.get_config())
   config.model.layers = (1, 4, 1)
   config.model.width = 128
   config.model.heads, config.model.head_width = 4, 32
@@ -44,11 +44,3 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.mesh.data = -1
   config.mesh.fsdp = 1
   return sundae_ffhq256.variant(config, arg)
-
-
-def _like(first_stage: ml_collections.ConfigDict) -> None:
-  """Describe the first stage that ships: configs/vqgan_scenes.py."""
-  model, quantizer = first_stage.model, first_stage.quantizer
-  model.channels, model.multipliers, model.num_blocks = 32, (1, 2, 2), 1
-  model.attention, model.resolution, model.z_channels = (), 64, 64
-  quantizer.name, quantizer.num_codes, quantizer.width = "average", 256, 64

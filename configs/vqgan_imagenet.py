@@ -73,6 +73,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.quantizer.levels = (8, 8, 8, 5, 5, 5)  # finite: 64,000 codes
 
   config.loss = ml_collections.ConfigDict()
+  config.loss.pixel = "l1"  # or "l2"
   config.loss.perceptual = 1.0  # LPIPS; 0 needs no weights
   config.loss.lpips_backbone = ""  # files; fetched by default
   config.loss.lpips_heads = ""

@@ -18,6 +18,7 @@ goes on with the same command.
 
 import dataclasses
 import hashlib
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def draw(
     num: samples.
     out: folder; made if absent.
     seed: of the job.
-    batch: drawn at a time, always that many.
+    batch: drawn at a time, always that many, over the devices that divide it.
     average: sample with the moving average of the parameters.
     step: of the checkpoint; None takes the newest good one.
     stream: shows progress there; None is silent.
@@ -104,7 +105,10 @@ def draw(
     ValueError: the request does not fit the model, or `out` holds other
       samples.
   """
-  mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+  # As many devices as share a batch evenly.
+  devices = jax.local_devices()
+  devices = devices[: math.gcd(batch, len(devices))]
+  mesh = sharding.make_mesh({"data": -1}, devices)
   restored = run.restore(mesh, average=average, step=step)
   key = jax.random.key(seed)
   sampler = run.adapter.make_requested_sampler(
@@ -112,7 +116,8 @@ def draw(
   )
 
   def sample(indices):
-    drawn = sampler(restored.state, indices)
+    placed = jax.device_put(indices, sharding.batch_sharding(mesh))
+    drawn = sampler(restored.state, placed)
     arrays = {"image": drawn.images, "size": drawn.sizes, **drawn.info}
     tokens = jax.tree_util.tree_leaves_with_path(drawn.tokens)
     for path, leaf in tokens:

@@ -13,14 +13,9 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 
-from layers import attention
+from layers import attention, convolution
 
 _EPSILON = 1e-6
-# Branches begin at zero and the image near it: a deep network then begins as
-# a shallow one, and learns in fewer steps.
-_USUAL = nn.initializers.lecun_normal()
-_ZEROS = nn.initializers.zeros
-_SMALL = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
 _QUERIES = 4096  # queries that attend at once, to bound the memory
 
 
@@ -117,7 +112,7 @@ class ResidualBlock(nn.Module):
     y = conv(name="conv_1")(nn.swish(norm(x, "norm_1")))
     y = nn.swish(norm(y, "norm_2"))
     y = nn.Dropout(self.shape.dropout, deterministic=not train)(y)
-    y = conv(name="conv_2", kernel_init=_ZEROS)(y)
+    y = conv(name="conv_2")(y)
     if x.shape[-1] != self.channels:
       x = nn.Dense(self.channels, dtype=self.dtype, name="skip")(x)
     return x + y
@@ -138,7 +133,7 @@ class AttentionBlock(nn.Module):
     y = rearrange(y, "b h w c -> b (h w) 1 c")  # one head
     q, k, v = (dense(name=name)(y) for name in ("query", "key", "value"))
     y = _attend_in_pieces(q, k, v)  # [b, l, 1, c]
-    y = dense(name="out", kernel_init=_ZEROS)(y)
+    y = dense(name="out")(y)
     return x + rearrange(y, "b (h w) 1 c -> b h w c", h=rows)
 
 
@@ -200,11 +195,10 @@ class Decoder(nn.Module):
         if shape.attends(i):
           x = attend(name=f"up_{i}_attention_{j}")(x)
       if i > 0:
-        x = repeat(x, "b h w c -> b (h 2) (w 2) c")  # nearest neighbour
-        x = _conv(width, self.dtype, f"up_{i}_upsample")(x)
+        x = _upsample(x, self.dtype, f"up_{i}_upsample")
     x = GroupNorm(shape.groups(x.shape[-1]), self.dtype, name="norm_out")(x)
     features = nn.swish(x)
-    image = _conv(shape.in_channels, self.dtype, "conv_out", _SMALL)(features)
+    image = _conv(shape.in_channels, self.dtype, "conv_out")(features)
     return image.astype(jnp.float32), features
 
 
@@ -276,21 +270,40 @@ def _middle(residual, attend, x, train):
   return residual(x.shape[-1], name="mid_block_2")(x, train)
 
 
-def _conv(features, dtype, name, kernel_init=_USUAL):
+def _conv(features, dtype, name):
   return nn.Conv(
     features,
     (3, 3),
     padding="SAME",
     dtype=dtype,
     name=name,
-    kernel_init=kernel_init,
+    conv_general_dilated=convolution.convolve,
   )
 
 
 def _downsample(x, dtype, name):
   """Halve the grid; zeros right and below only, as the authors have it."""
-  pad = ((0, 1), (0, 1))
-  return nn.Conv(x.shape[-1], (3, 3), 2, pad, dtype=dtype, name=name)(x)
+  return nn.Conv(
+    x.shape[-1],
+    (3, 3),
+    2,
+    ((0, 1), (0, 1)),
+    dtype=dtype,
+    name=name,
+    conv_general_dilated=convolution.convolve,
+  )(x)
+
+
+def _upsample(x, dtype, name):
+  """Double the grid, repeating every pixel, and convolve."""
+  return nn.Conv(
+    x.shape[-1],
+    (3, 3),
+    padding="SAME",
+    dtype=dtype,
+    name=name,
+    conv_general_dilated=convolution.convolve_doubled,
+  )(x)
 
 
 def _attend_in_pieces(q, k, v):

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from layers import convolution
+
 _INIT = nn.initializers.normal(0.02)
 _SLOPE = 0.2  # of LeakyReLU below zero
 
@@ -57,6 +59,7 @@ class Discriminator(nn.Module):
       kernel_init=_INIT,
       dtype=self.dtype,
       name=name,
+      conv_general_dilated=convolution.convolve,
     )
 
 

@@ -38,7 +38,8 @@ class VQGANTask:
     model: the autoencoder; its `dtype` is the compute precision.
     size: rows and columns of an image, multiples of the factor.
     tx: optimiser of the autoencoder.
-    target: "image" (absolute error) or "segmentation" (cross-entropy).
+    target: "image" (see `pixel`) or "segmentation" (cross-entropy).
+    pixel: error of images, "l1" or "l2" (see `losses.pixel`).
     perceptual: weight of LPIPS; 0 needs no weights.
     codebook_weight: weight of the quantizer's loss.
     adversary: None trains without a discriminator.
@@ -54,6 +55,7 @@ class VQGANTask:
   size: tuple[int, int]
   tx: optax.GradientTransformation
   target: str = "image"
+  pixel: str = "l1"
   perceptual: float = 1.0
   codebook_weight: float = 1.0
   adversary: adversary_lib.Adversary | None = None
@@ -74,6 +76,11 @@ class VQGANTask:
     if self.target not in TARGETS:
       raise ValueError(
         f'target "{self.target}": choose one of {", ".join(TARGETS)}'
+      )
+    if self.pixel not in losses.PIXEL_LOSSES:
+      raise ValueError(
+        f'pixel loss "{self.pixel}": choose one of '
+        f"{', '.join(losses.PIXEL_LOSSES)}"
       )
     seen = "segmentation" if self.target == "segmentation" else "image"
     if self.perceptual and (
@@ -248,8 +255,8 @@ class VQGANTask:
     if self.target == "segmentation":
       loss = jnp.mean(losses.binary_cross_entropy(made, pixels))
       return loss, {"train/nats_per_label": loss}
-    loss = jnp.mean(losses.absolute_error(made, pixels))
-    parts = {"train/l1": loss}
+    loss = losses.pixel(self.pixel, made, pixels)
+    parts = {f"train/{self.pixel}": loss}
     if self.perceptual:
       distance = jnp.mean(self._lpips(frozen, made, pixels))
       parts["train/lpips"] = distance

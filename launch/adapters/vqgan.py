@@ -145,6 +145,7 @@ def make_task(
       config, total_steps=config.optimizer.decay_steps or num_steps
     ),
     target="segmentation" if _labels(config) else "image",
+    pixel=config.loss.pixel,
     perceptual=config.loss.perceptual,
     codebook_weight=config.loss.codebook,
     adversary=critic,

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "colabs"
-LIBRARIES = {"jax", "matplotlib", "ml_collections", "numpy"}
+LIBRARIES = {"IPython", "jax", "matplotlib", "ml_collections", "numpy"}
 # What an installation must leave as the runtime has it.
 UNTOUCHED = ("jax", "numpy", "tensorflow")
 # As on a machine without TensorFlow: it is not found, rather than broken.
@@ -53,6 +53,9 @@ class Expected:
 NOTEBOOKS = {
   "dctransformer": Expected(
     frozenset({"dctransformer", "launch"}), 8, 12, "completed at step 8"
+  ),
+  "evaluation": Expected(
+    frozenset({"evaluation", "launch"}), 8, 2, "unofficial_frechet_clean_24"
   ),
   "sundae": Expected(
     frozenset({"sundae", "launch"}), 6, 7, "completed at step 6"

@@ -38,6 +38,12 @@ def test_samples_do_not_depend_on_how_many_are_asked_for(workdir, tmp_path):
     np.testing.assert_array_equal(np.asarray(image), many["arr_0"][2])
 
 
+def test_one_device_and_four_draw_the_same_samples(workdir, tmp_path):
+  four = _draw(workdir, tmp_path / "four", "--num_samples=2")
+  alone = _draw(workdir, tmp_path / "alone", "--num_samples=2", "--batch=1")
+  np.testing.assert_array_equal(four["arr_0"], alone["arr_0"])
+
+
 def test_given_band_comes_back(workdir, tmp_path):
   small = tmp_path / "small.png"
   pixels = np.random.default_rng(0).integers(60, 190, (4, 4, 3), np.uint8)

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from data import tfds
-from launch import evaluate, trained
+from launch import evaluate, flags, trained
 from training import sharding
 
 
@@ -21,3 +21,14 @@ def test_a_trained_model_beats_huffman_coding(tmp_path):
   values = evaluate.METRICS["likelihood"](job)
   assert values["jpeg_quality"] == run.config.model.quality
   assert 0.3 < values["bits_over_jpeg"] < 0.75
+
+
+def test_the_first_stage_that_ships_is_the_one_of_its_config():
+  config = flags.load("configs/vqgan_scenes.py")
+  shipped = trained.open_trained("vqgan_scenes").config
+  for section in ("model", "quantizer"):
+    assert shipped[section].to_dict() == config[section].to_dict()
+  for name in ("prior_scenes", "sundae_scenes"):
+    like = flags.load(f"configs/{name}.py").tokenizer.like
+    assert like.model.to_dict() == config.model.to_dict()
+    assert like.quantizer.to_dict() == config.quantizer.to_dict()

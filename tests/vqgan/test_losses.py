@@ -20,6 +20,14 @@ def test_undecided_discriminator_loses_one_and_ln_two():
     losses.discriminator("wasserstein", zero, zero)
 
 
+def test_pixel_losses_are_means_of_errors():
+  image, target = jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), 0.5)
+  assert losses.pixel("l1", image, target) == 0.5
+  assert losses.pixel("l2", image, target) == 0.25
+  with pytest.raises(ValueError, match=r'"huber".*l1, l2'):
+    losses.pixel("huber", image, target)
+
+
 def test_discriminator_prefers_large_logits_for_real_images():
   real, made = jnp.full((1, 2, 2), 2.0), jnp.full((1, 2, 2), -2.0)
   for name in losses.DISCRIMINATOR_LOSSES:

@@ -1,0 +1,204 @@
+"""Convolutions as `flax.linen.Conv(conv_general_dilated=...)` takes them.
+
+`convolve` is XLA's own, with a gradient to the kernel that is fast on CPUs
+too; `convolve_doubled` is a convolution of an image made twice as large.
+
+Shapes: b batch, h w rows and columns, c channels in, o channels out, k window.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+_POSITIONS = 1024  # outputs whose windows are laid out at once, in the cache
+
+
+def convolve(
+  x,
+  kernel,
+  strides,
+  padding,
+  *,
+  lhs_dilation=None,
+  rhs_dilation=None,
+  dimension_numbers=None,
+  feature_group_count=1,
+  precision=None,
+):
+  """Convolve images [b, h, w, c] with a kernel [k, k, c, o].
+
+  On CPUs XLA takes the gradient to a kernel for a convolution whose window is
+  the whole image, which is 3 to 9 times slower than the forward pass; here it
+  is matrix products of a few rows at a time (`benchmarks.convolution`).
+
+  Args:
+    x: [b, h, w, c].
+    kernel: [k, k, c, o], of the dtype of x.
+    strides: steps along rows and columns.
+    padding: "SAME", "VALID" or ((above, below), (left, right)).
+    lhs_dilation: only none, as for the next three: they are in the signature
+      of `jax.lax.conv_general_dilated`.
+    rhs_dilation: only none.
+    dimension_numbers: images are NHWC, kernels HWIO.
+    feature_group_count: only 1.
+    precision: of the products, as XLA names it.
+
+  Returns:
+    [b, h', w', o].
+
+  Raises:
+    NotImplementedError: of dilated or grouped convolutions.
+  """
+  del dimension_numbers
+  dilated = math.prod((*(lhs_dilation or (1,)), *(rhs_dilation or (1,))))
+  if dilated != 1 or feature_group_count != 1:
+    raise NotImplementedError("dilated and grouped convolutions")
+  strides = tuple(strides)
+  if isinstance(padding, str):
+    padding = jax.lax.padtype_to_pads(
+      x.shape[1:3], kernel.shape[:2], strides, padding
+    )
+  padding = tuple((int(before), int(after)) for before, after in padding)
+  return _convolve(x, kernel, strides, padding, precision)
+
+
+def convolve_doubled(x, kernel, strides, padding, **options):
+  """Convolve images made twice as large by repeating every pixel.
+
+  Equal to `convolve(x repeated along both axes)` with a window of 3 and zeros
+  around, up to rounding: an output sees 2 x 2 pixels only, through sums of the
+  kernel's rows and columns, which are 4/9 of the products and a quarter of
+  the memory (a form of Shi et al. 2016, "Is the deconvolution layer the same
+  as a convolutional layer?").
+
+  Args:
+    x: [b, h, w, c].
+    kernel: [3, 3, c, o].
+    strides: (1, 1).
+    padding: "SAME".
+    **options: as of `convolve`.
+
+  Returns:
+    [b, 2h, 2w, o].
+
+  Raises:
+    ValueError: of another window, stride or padding.
+  """
+  if kernel.shape[:2] != (3, 3) or set(strides) != {1} or padding != "SAME":
+    raise ValueError("only windows of 3 with stride 1 and SAME")
+  rows = _phases(kernel)
+  columns = [_phases(jnp.moveaxis(row, 1, 0)) for row in rows]
+  images = [
+    convolve(
+      x,
+      jnp.moveaxis(columns[i][j], 0, 1),
+      (1, 1),
+      ((1 - i, i), (1 - j, j)),
+      **options,
+    )
+    for i in range(2)
+    for j in range(2)
+  ]
+  return rearrange(jnp.stack(images), "(i j) b h w o -> b (h i) (w j) o", i=2)
+
+
+def _phases(kernel):
+  """Return the windows of 2 that even and odd outputs see, along axis 0."""
+  even = jnp.stack([kernel[0], kernel[1] + kernel[2]])
+  odd = jnp.stack([kernel[0] + kernel[1], kernel[2]])
+  return even, odd
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve(x, kernel, strides, padding, precision):
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    strides,
+    padding,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=precision,
+  )
+
+
+def _forward(x, kernel, *static):
+  return _convolve(x, kernel, *static), (x, kernel)
+
+
+def _backward(strides, padding, precision, kept, g):
+  x, kernel = kept
+
+  def plain(x, kernel):
+    return _convolve.__wrapped__(x, kernel, strides, padding, precision)
+
+  to_x = jax.vjp(lambda x: plain(x, kernel), x)[1]
+  to_kernel = jax.lax.platform_dependent(
+    x,
+    g,
+    cpu=functools.partial(
+      _by_rows, kernel.shape[:2], strides, padding, precision
+    ),
+    default=lambda x, g: jax.vjp(lambda k: plain(x, k), kernel)[1](g)[0],
+  )
+  return (*to_x(g), to_kernel)
+
+
+_convolve.defvjp(_forward, _backward)
+
+
+def _by_rows(window, strides, padding, precision, x, g):
+  """Return the gradient to the kernel from x [b, h, w, c], g [b, h', w', o].
+
+  It is windows^T g, a sum over all outputs: a few rows of outputs at a time,
+  so that their windows stay in the processor's cache.
+  """
+  batch, height, width, _ = g.shape
+  at_once = max(1, _POSITIONS // (batch * width))
+  rows = next(n for n in range(at_once, 0, -1) if height % n == 0)
+  # Pixels that no window reaches are cut, and missing ones are zeros.
+  low = [before for before, _ in padding]
+  spans = [
+    (n - 1) * stride + k
+    for n, stride, k in zip(g.shape[1:3], strides, window, strict=True)
+  ]
+  high = [
+    span - size - before
+    for span, size, before in zip(spans, x.shape[1:3], low, strict=True)
+  ]
+  edges = [(0, 0, 0), *((a, b, 0) for a, b in zip(low, high, strict=True))]
+  x = jax.lax.pad(x, jnp.zeros((), x.dtype), [*edges, (0, 0, 0)])
+
+  def add(total, i):
+    start = i * rows * strides[0]
+    pixels = jax.lax.dynamic_slice_in_dim(
+      x, start, (rows - 1) * strides[0] + window[0], 1
+    )
+    windows = jnp.concatenate(
+      [
+        pixels[
+          :,
+          p : p + (rows - 1) * strides[0] + 1 : strides[0],
+          q : q + (width - 1) * strides[1] + 1 : strides[1],
+        ]
+        for p in range(window[0])
+        for q in range(window[1])
+      ],
+      -1,
+    )  # [b, rows, w', k k c]
+    part = jnp.einsum(
+      "brwk,brwo->ko",
+      windows,
+      jax.lax.dynamic_slice_in_dim(g, i * rows, rows, 1),
+      precision=precision,
+      preferred_element_type=jnp.float32,
+    )
+    return total + part, None
+
+  size = math.prod(window) * x.shape[-1]
+  total = jnp.zeros((size, g.shape[-1]), jnp.float32)
+  total, _ = jax.lax.scan(add, total, jnp.arange(height // rows))
+  total = total.astype(g.dtype)
+  return total.reshape(*window, x.shape[-1], g.shape[-1])
