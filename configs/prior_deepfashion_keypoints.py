@@ -5,10 +5,10 @@
         --config.condition.stage.weights=POSE --workdir=DIR
 
 FASHION holds `train` and `validation`, each with `images` and `keypoints`: for
-every picture a JSON list of 18 [row, column, found], in 0..1, in OpenPose's
-order, of any detector. They are drawn as a stick figure, which POSE reads, a
-first stage of such figures, or RUN itself. 18 layers of width 768, 129M
-parameters (Esser et al. 2021, Table 8).
+every picture a JSON list of figures of 18 [row, column, found], in 0..1, in
+OpenPose's order, of any detector. They are drawn as stick figures, which POSE
+reads, a first stage of such figures, or RUN itself. 18 layers of width 768,
+129M parameters (Esser et al. 2021, Table 8).
 """
 
 import ml_collections

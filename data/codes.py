@@ -25,7 +25,7 @@ DESCRIPTION = "codes.json"
 TOKENIZER = os.path.join("tokenizer", "weights")
 # How the fields of an example lie in a shard; `ragged` ones have starts.
 _RAGGED = ("boxes", "box_labels")
-_PLAIN = ("codes", "segmentation", "depth", "crop")
+_PLAIN = ("codes", "segmentation", "depth", "keypoints", "crop")
 # Entries of codes.json that a reader needs.
 _NEEDED = (
   *("version", "tokenizer", "num_codes", "grid", "factor", "flips"),

@@ -131,6 +131,8 @@ def _field(name, example):
   data, shape = example[name], example[_shape(name)]
   if name == "boxes":
     return tf.reshape(tf.io.decode_raw(data, dtype), [-1, 4])
+  if name == "keypoints":
+    return tf.reshape(tf.io.decode_raw(data, dtype), shape)
   if name in ("box_labels", "crop"):
     return tf.io.decode_raw(data, dtype)
   raw = lambda: tf.reshape(tf.io.decode_raw(data, dtype), shape)

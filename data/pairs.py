@@ -1,10 +1,12 @@
-"""Folders of images with label maps or depth maps beside them, as a source.
+"""Folders of images with label maps, depth maps or key points beside them.
 
 PATH/train/images/a.jpg        PATH/train/segmentation/a.png
 PATH/validation/images/b.jpg   PATH/validation/depth/b.png
+                               PATH/validation/keypoints/b.json
 """
 
 import hashlib
+import json
 import os
 from typing import Any
 
@@ -13,32 +15,34 @@ from PIL import Image
 
 from data import folder, source
 
-_FIELDS = ("segmentation", "depth")
+# What may lie beside the images, and how its files end.
+_FIELDS = {"segmentation": "png", "depth": "png", "keypoints": "json"}
 
 
 class Pairs:
   """The images of a split and the maps of the same names; a `source.Source`.
 
   Args:
-    path: holds a folder per split; a split holds `images`, and `segmentation`
-      or `depth` or both, with a PNG for every image, named as the image is
-      but for the extension.
+    path: holds a folder per split; a split holds `images`, and `segmentation`,
+      `depth` (PNG) or `keypoints` (JSON) or several of them, with a file for
+      every image, named as the image is but for the extension.
     split: name of the split's folder.
 
   Label maps have one channel of 8 bits (a palette is not looked up), depth
-  maps one of 8 or 16. Raises DataError where anything of this is missing.
+  maps one of 8 or 16. Key points are [[[row, column, found], ...], ...] in
+  0..1, a list a figure. Raises DataError where anything of this is missing.
   """
 
   def __init__(self, path: str, split: str):
     root = os.path.join(os.path.expanduser(path), split)
-    layout = f"{root} must hold images/ and segmentation/ or depth/"
+    layout = f"{root} must hold images/ and {', '.join(_FIELDS)}"
     if not os.path.isdir(os.path.join(root, "images")):
       raise source.DataError(f"{layout}; there is no {root}/images")
     self.fields = tuple(
       name for name in _FIELDS if os.path.isdir(os.path.join(root, name))
     )
     if not self.fields:
-      raise source.DataError(f"{layout}; it has neither")
+      raise source.DataError(f"{layout}; it has none of these")
     self._images = folder.Folder(os.path.join(root, "images"), "all")
     self.name = f"{path} {split}"
     self.class_names = self._images.class_names
@@ -75,15 +79,23 @@ class Pairs:
         reason = " ".join(str(error).split())
         record |= {"image": b"", "name": f"{field} of {name} ({reason})"}
         dtype, _ = source.FIELDS[field]
-        record[field] = np.zeros((1, 1), dtype)
+        shape = (0, 1, 3) if field == "keypoints" else (1, 1)
+        record[field] = np.zeros(shape, dtype)
     return record
 
   def _map(self, field, name):
-    return os.path.join(self._root, field, f"{os.path.splitext(name)[0]}.png")
+    stem = os.path.splitext(name)[0]
+    return os.path.join(self._root, field, f"{stem}.{_FIELDS[field]}")
 
 
 def _read(path, field):
-  """Returns a map [h, w] of the field's type."""
+  """Returns a map [h, w], or key points [p, k, 3], of the field's type."""
+  if field == "keypoints":
+    with open(path, encoding="utf-8") as file:
+      points = np.asarray(json.load(file), np.float32)
+    if points.ndim != 3 or points.shape[2] != 3:
+      raise ValueError("not [[[row, column, found], ...], ...]")
+    return points
   with Image.open(path) as picture:
     values = np.asarray(picture)
   dtype, _ = source.FIELDS[field]

@@ -12,6 +12,10 @@ FIELDS: Mapping[str, tuple[type, str]] = {
   "depth": (np.uint16, "[h, w], distance, unit as the dataset says"),
   "boxes": (np.float32, "[m, 4], top, left, bottom, right in 0..1"),
   "box_labels": (np.int32, "[m], class of each box"),
+  "keypoints": (
+    np.float32,
+    "[p, k, 3], row and column in 0..1 and found (above 0), of p figures",
+  ),
   "crop": (np.float32, "[4], the part of the picture that is kept, as boxes"),
 }
 

@@ -33,8 +33,9 @@ class Tfds:
     data_dir: where prepared datasets are; TFDS's own default where empty.
 
   The feature `image` must be an image; `label`, `segmentation`, `depth` and
-  `objects/bbox` are used where they exist. Raises DataError where the dataset
-  is absent, with what to download and the command to run.
+  `objects/bbox` (or `bobjects/bbox`) are used where they exist. Raises
+  DataError where the dataset is absent, with what to download and the command
+  to run.
   """
 
   def __init__(self, name: str, split: str, data_dir: str = ""):
@@ -65,7 +66,8 @@ class Tfds:
       )
     self.class_names = _class_names(self._features.get("label"))
     self.num_classes = len(self.class_names)
-    self.fields = _fields(self._features)
+    self._objects = _objects(self._features)
+    self.fields = _fields(self._features, self._objects)
     described = (info.full_name, [(os.path.basename(p), *s) for p, *s in spans])
     digest = hashlib.sha256(repr(described).encode())
     self.fingerprint = digest.hexdigest()[:16]
@@ -100,10 +102,10 @@ class Tfds:
     }
     for name in self.fields:
       if name == "boxes":
-        boxes = np.array(feature["objects/bbox"].float_list.value, np.float32)
-        record[name] = boxes.reshape(-1, 4)
+        boxes = feature[f"{self._objects}/bbox"].float_list.value
+        record[name] = np.array(boxes, np.float32).reshape(-1, 4)
       elif name == "box_labels":
-        labels = feature["objects/label"].int64_list.value
+        labels = feature[f"{self._objects}/label"].int64_list.value
         record[name] = np.array(labels, np.int32)
       else:
         record[name] = _first(feature[name])
@@ -205,19 +207,25 @@ def _class_names(feature):
   return tuple(str(i) for i in range(feature.num_classes))
 
 
-def _fields(features):
-  """Which of source.FIELDS a dataset has."""
+def _objects(features):
+  """The feature that has boxes (Open Images' is `bobjects`), "" for none."""
+  for name in ("objects", "bobjects"):
+    held = getattr(features.get(name), "feature", None)
+    if isinstance(held, tfds.features.FeaturesDict) and "bbox" in held:
+      return name
+  return ""
+
+
+def _fields(features, objects):
+  """Which of source.FIELDS a dataset has, boxes in the feature `objects`."""
   fields = [
     name
     for name in ("segmentation", "depth")
     if isinstance(features.get(name), tfds.features.Image)
   ]
-  objects = getattr(features.get("objects"), "feature", None)
-  if isinstance(objects, tfds.features.FeaturesDict):
-    held = dict(objects.items())
-    if "bbox" in held:
-      fields.append("boxes")
-    if "bbox" in held and "label" in held:
+  if objects:
+    fields.append("boxes")
+    if "label" in features[objects].feature:
       fields.append("box_labels")
   return tuple(fields)
 

@@ -183,7 +183,15 @@ def _indices(job, source, number):
 
 def _fields(job, source) -> tuple[str, ...]:
   """Returns what comes along: all that the dataset has, but the input."""
-  have = [name for name in ("segmentation", "depth") if name in source.fields]
+  have = [
+    name
+    for name in ("segmentation", "depth", "keypoints")
+    if name in source.fields
+  ]
+  if job.flips and "keypoints" in have:
+    raise errors.CommandError(
+      "keypoints tell left from right: tokenize without --flips"
+    )
   if "boxes" in source.fields and "box_labels" in source.fields:
     have.append("boxes")
   return tuple(name for name in have if name != job.tokenizer.input)
@@ -202,6 +210,8 @@ def _columns(batch, found, coder, flips) -> dict[str, Any]:
   for name in {"segmentation", "depth"} - {coder.input}:
     if name in batch:
       columns[name] = twice(batch[name][real], lambda x: x[:, :, ::-1])
+  if "keypoints" in batch:
+    columns["keypoints"] = batch["keypoints"][real]
   if "boxes" in batch:
     boxes = twice(batch["boxes"][real], arrays.mirrored_boxes)
     labels = twice(batch["box_labels"][real], lambda x: x)

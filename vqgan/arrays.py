@@ -22,6 +22,7 @@ def make_train_encode(
   frame: frame_lib.Frame, fields: Sequence[str] = ()
 ) -> Encode:
   """Build the training function; see `encode.make_train_encode`."""
+  frame_lib.check_flip(frame, fields)
 
   def encode(record, seed):
     generator = np.random.Generator(
@@ -147,6 +148,8 @@ def _row(frame, record, x, place, fields):
   for name in fields:
     if name == "boxes":
       row |= _boxes(frame, record, place)
+    elif name == "keypoints":
+      row["keypoints"] = _keypoints(frame, record["keypoints"], place)[None]
     elif name == "crop":
       row["crop"] = _seen(frame, place)[None]
     elif name not in row:
@@ -183,6 +186,17 @@ def _boxes(frame, record, place):
   labels = np.asarray(record["box_labels"], np.int32)
   crop = _seen(frame, place)
   return {**_padded(boxes[order], labels[order]), "crop": crop[None]}
+
+
+def _keypoints(frame, points, place):
+  """Return points [p, k, 3] in 0..1 of the crop, for MAX_FIGURES figures."""
+  points = np.asarray(points, np.float32)
+  corner = np.float32([place.top, place.left])
+  places = points[..., :2] * np.float32(place.size) - corner
+  points = np.concatenate([places / np.float32(frame.size), points[..., 2:]], 2)
+  points = points[: frame_lib.MAX_FIGURES]
+  spare = frame_lib.MAX_FIGURES - len(points)
+  return np.pad(points, ((0, spare), (0, 0), (0, 0)))
 
 
 def _seen(frame, place):

@@ -27,9 +27,14 @@ def make_train_encode(
     frame: what to cut.
     fields: of `frame.FIELDS`, to be cut alike into the row: `image` uint8
       [1, h, w, 3], `segmentation` uint8 [1, h, w], `depth` uint16 [1, h, w],
-      or `boxes` float32 [1, m, 4] with `box_labels` int32 [1, m], -1 where
-      there is no box, and `crop` float32 [1, 4], in 0..1 of the picture.
+      `keypoints` float32 [1, p, k, 3], not found where there is no figure, or
+      `boxes` float32 [1, m, 4] with `box_labels` int32 [1, m], -1 where there
+      is no box, and `crop` float32 [1, 4], in 0..1 of the picture.
+
+  Raises:
+    ValueError: key points are to be mirrored.
   """
+  frame_lib.check_flip(frame, fields)
 
   def encode(record, seed):
     seeds = tf.random.split(seed, 2)
@@ -132,6 +137,8 @@ def _row(frame, record, x, place, fields):
   for name in fields:
     if name == "boxes":
       row |= _boxes(frame, record, place)
+    elif name == "keypoints":
+      row["keypoints"] = _keypoints(frame, record["keypoints"], place)[None]
     elif name == "crop":
       row["crop"] = _seen(frame, place)[None]
     elif name not in row:
@@ -175,6 +182,17 @@ def _boxes(frame, record, place):
   labels = tf.gather(record["box_labels"], order)
   crop = _seen(frame, place)
   return {**_padded(tf.gather(boxes, order), labels), "crop": crop[None]}
+
+
+def _keypoints(frame, points, place):
+  """Return points [p, k, 3] in 0..1 of the crop, for MAX_FIGURES figures."""
+  pair = lambda x: tf.cast(x, tf.float32)
+  places = points[..., :2] * pair(place.size) - pair(place.corner)
+  points = tf.concat([places / pair(frame.size), points[..., 2:]], -1)
+  points = points[: frame_lib.MAX_FIGURES]
+  spare = frame_lib.MAX_FIGURES - tf.shape(points)[0]
+  points = tf.pad(points, [[0, spare], [0, 0], [0, 0]])
+  return tf.ensure_shape(points, [frame_lib.MAX_FIGURES, None, 3])
 
 
 def _seen(frame, place):

@@ -8,8 +8,9 @@ import dataclasses
 TARGETS = ("image", "segmentation", "depth")
 # What can come along, cut as the picture is; "boxes" bring "box_labels" and
 # "crop", the part of the picture that is seen, with them.
-FIELDS = ("image", "segmentation", "depth", "boxes", "crop")
+FIELDS = ("image", "segmentation", "depth", "boxes", "keypoints", "crop")
 MAX_BOXES = 64  # of a row; the largest are kept
+MAX_FIGURES = 4  # of key points of a row; the first are kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,12 @@ class Frame:
       max(int(side * scale + 0.5), least)
       for side, least in zip((h, w), self.size)
     )
+
+
+def check_flip(frame, fields):
+  """Raise ValueError where a mirror image would be another condition."""
+  if frame.flip and "keypoints" in fields:
+    raise ValueError("keypoints tell left from right: set data.flip to False")
 
 
 def check_fields(fields, record, pictures=True):

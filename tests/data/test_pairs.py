@@ -1,5 +1,7 @@
 """Folders of images with maps beside them."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,6 +45,24 @@ def test_palettes_are_labels_not_colours(tmp_path):
   assert (record["segmentation"] == 2).all()
 
 
+def test_key_points_come_as_figures(tmp_path):
+  _make(tmp_path)
+  folder = tmp_path / "train" / "keypoints"
+  folder.mkdir()
+  figures = [[[0.25, 0.5, 1], [0.75, 0.5, 0]]]
+  for i, content in enumerate((figures, [], [[0.5, 0.5, 1]])):
+    (folder / f"p{i}.json").write_text(json.dumps(content))
+  made = pairs.Pairs(str(tmp_path), "train")
+  assert made.fields == ("segmentation", "keypoints")
+  one, none, wrong = made.read(np.arange(3))
+  np.testing.assert_array_equal(one["keypoints"], figures)
+  assert one["keypoints"].dtype == np.float32 and one["image"]
+  # A picture without figures has no number of points: it cannot be used.
+  for record in (none, wrong):
+    assert not record["image"] and "not [[[row" in record["name"]
+    assert record["keypoints"].ndim == 3
+
+
 def test_unreadable_maps_give_an_empty_image(tmp_path):
   _make(tmp_path)
   folder = tmp_path / "train" / "segmentation"
@@ -67,7 +87,7 @@ def test_what_is_missing_is_said(tmp_path):
   with pytest.raises(source.DataError, match=r"there is no .*/train/images"):
     pairs.Pairs(str(tmp_path), "train")
   (tmp_path / "train" / "images").mkdir(parents=True)
-  with pytest.raises(source.DataError, match="it has neither"):
+  with pytest.raises(source.DataError, match="it has none"):
     pairs.Pairs(str(tmp_path), "train")
   _make(tmp_path)
   (tmp_path / "train" / "segmentation" / "p1.png").unlink()

@@ -149,6 +149,55 @@ def test_tfrecord_datasets_are_read_by_index(tmp_path):
   assert list((tmp_path / "scenes").rglob(".tessera/*.npy"))
 
 
+class Crowds(tfds_lib.core.GeneratorBasedBuilder):
+  """Boxes as Open Images has them, in `bobjects`."""
+
+  VERSION = tfds_lib.core.Version("1.0.0")
+
+  def _info(self):
+    features = tfds_lib.features
+    held = {"bbox": features.BBoxFeature(), "label": np.int64}
+    return self.dataset_info_from_configs(
+      features=features.FeaturesDict(
+        {
+          "image": features.Image(shape=(None, None, 3)),
+          "objects": features.Sequence({"label": np.int64}),
+          "bobjects": features.Sequence(held),
+        }
+      )
+    )
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(2):
+      box = tfds_lib.features.BBox(0.0, 0.25, 0.5, 1.0)
+      yield (
+        i,
+        {
+          "image": np.full((8, 8, 3), i, np.uint8),
+          "objects": [],
+          "bobjects": [{"bbox": box, "label": 7}] * i,
+        },
+      )
+
+
+def test_boxes_of_open_images_are_found(tmp_path, monkeypatch):
+  made = Crowds(
+    data_dir=str(tmp_path),
+    file_format=tfds_lib.core.FileFormat.ARRAY_RECORD,
+  )
+  made.download_and_prepare()
+  monkeypatch.setattr(tfds, "make_builder", lambda *_: made)
+  held = tfds.Tfds("crowds", "train", str(tmp_path))
+  assert held.fields == ("boxes", "box_labels")
+  found = sorted(held.read(np.arange(2)), key=lambda x: len(x["boxes"]))
+  assert found[0]["boxes"].shape == (0, 4)
+  np.testing.assert_array_equal(found[1]["boxes"], [[0, 0.25, 0.5, 1]])
+  assert found[1]["box_labels"].tolist() == [7]
+
+
 def test_tfrecord_index_over_many_files(tmp_path):
   wanted, spans = [], []
   for shard, count in enumerate([3, 1, 5]):

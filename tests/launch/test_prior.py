@@ -128,6 +128,28 @@ def test_boxes_and_points_are_read_from_json(tmp_path):
       prior_given.rows(config, task, asked)
 
 
+def test_poses_are_read_from_the_disk(tmp_path):
+  random = np.random.RandomState(0)
+  for split, count in (("train", 8), ("validation", 2)):
+    for kind in ("images", "keypoints"):
+      (tmp_path / "data" / split / kind).mkdir(parents=True)
+    for i in range(count):
+      folder = tmp_path / "data" / split
+      image = random.randint(0, 256, (32, 32, 3), np.uint8)
+      Image.fromarray(image).save(folder / "images" / f"{i}.png")
+      figure = [random.rand(18, 3).round(3).tolist()]
+      (folder / "keypoints" / f"{i}.json").write_text(json.dumps(figure))
+  workdir = _train(
+    "configs/prior_deepfashion_keypoints.py:tiny",
+    tmp_path / "run",
+    ("data.source", "pairs"),
+    ("data.dir", str(tmp_path / "data")),
+    ("condition.skeleton", "openpose18"),
+  )
+  drawn = _draw(workdir, tmp_path / "out")
+  assert drawn["arr_0"].shape == (2, 32, 32, 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", configs.FULL)
 def test_every_tiny_config_trains_and_samples(name, tmp_path):

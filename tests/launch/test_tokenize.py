@@ -144,6 +144,21 @@ def test_what_belongs_to_an_image_is_cut_as_it_is(
     np.testing.assert_allclose(record["crop"], [0, 2 / 16, 1, 14 / 16])
 
 
+def test_key_points_come_along_but_not_mirrored(
+  weights, tmp_path, monkeypatch, capsys
+):
+  image = np.random.RandomState(1).randint(0, 256, (3, 8, 16, 3), np.uint8)
+  points = np.float32([[[[0.5, 0.5, 1], [0, 0, 0]]]] * 3)
+  source = arrays.Arrays(image, keypoints=points)
+  monkeypatch.setattr(datasets, "open_source", lambda *_: source)
+  assert _run(weights, "", tmp_path, "--flips", "--splits=train") == 1
+  assert "without --flips" in capsys.readouterr().err
+  assert _run(weights, "", tmp_path, "--splits=train") == 0
+  for record in codes.Codes(str(tmp_path), "train").read(np.arange(3)):
+    middle = record["keypoints"][0, 0]
+    np.testing.assert_allclose(middle, points[0, 0, 0], atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["--palette=5", "--pixels"])
 def test_pixels_are_written_without_a_first_stage(images, tmp_path, kind):
   command = [

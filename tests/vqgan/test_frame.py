@@ -138,6 +138,30 @@ def test_fields_are_cut_as_the_picture_is():
   assert mirrored == {False, True}
 
 
+def test_key_points_are_cut_as_the_picture_is():
+  figure = np.float32([[[0.5, 0.5, 1], [0.25, 0.75, 0.5], [0, 0, 0]]])
+  for count in (1, frame.MAX_FIGURES + 2):
+    record = {**_record(40, 60), "keypoints": np.repeat(figure, count, 0)}
+    tensors = {key: tf.constant(value) for key, value in record.items()}
+    made = frame.Frame((40, 40))
+    rows = [
+      arrays.make_eval_encode(made, ("keypoints",))(record, SEED),
+      encode.make_eval_encode(made, ("keypoints",))(tensors, tf.constant(SEED)),
+    ]
+    for row in rows:
+      found = np.asarray(row["keypoints"])
+      assert found.shape == (1, frame.MAX_FIGURES, 3, 3)
+      assert found.dtype == np.float32
+      # The middle 40 of 60 columns are seen.
+      expected = figure[0] * [1, 60 / 40, 1] - [0, 10 / 40, 0]
+      np.testing.assert_allclose(found[0, 0], expected, atol=1e-6)
+      assert (found[0, count:, :, 2] == 0).all()
+  mirrored = frame.Frame((40, 40), flip=True)
+  for module in (arrays, encode):
+    with pytest.raises(ValueError, match=r"left from right: set data\.flip"):
+      module.make_train_encode(mirrored, ("keypoints",))
+
+
 def test_labels_shift_so_that_unlabelled_is_class_zero():
   record = _record(16, 16)
   record["segmentation"][:] = 255

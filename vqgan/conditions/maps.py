@@ -93,7 +93,7 @@ class Map:
       "segmentation": (size, jnp.uint8),
       "depth": (size, jnp.uint16),
       "image": ((*size, 3), jnp.uint8),
-      "keypoints": ((1, points, 3), jnp.float32),
+      "keypoints": ((frame.MAX_FIGURES, points, 3), jnp.float32),
       "boxes": ((frame.MAX_BOXES, 4), jnp.float32),
       "box_labels": ((frame.MAX_BOXES,), jnp.int32),
     }
