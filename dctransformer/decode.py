@@ -69,11 +69,14 @@ class Condition:
     label: int32 [b]; the model's num_classes is the null class.
     blocks: int32 [b, 2], rows and columns of the image in blocks, even.
     prefix: `sparse.Elements` [b, m] given in advance; length 0 gives nothing.
+    first_rank: int32 [b], of `prefix.first_rank`: what is drawn begins at this
+      visit rank, so that zeros at the end of what is given stay zeros.
   """
 
   label: jax.Array
   blocks: jax.Array
   prefix: sparse.Elements
+  first_rank: jax.Array | int = 0
 
 
 @flax.struct.dataclass
@@ -221,7 +224,9 @@ class _Steps:
       memory[0],
       mask,
     )
-    legal = moves.legal_channels(codec, before[0], before[1], blocks)
+    legal = moves.legal_channels(
+      codec, before[0], before[1], blocks, self.condition.first_rank
+    )
     channel, illegal_channel = self._draw(0, keys, logits, legal)
     channel = jnp.where(forced, given[0], channel)
     stop = drawn & (channel == codec.stop)

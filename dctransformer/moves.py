@@ -14,7 +14,7 @@ import numpy as np
 from dctransformer import sparse
 
 
-def legal_channels(codec, channel, position, blocks):
+def legal_channels(codec, channel, position, blocks, first_rank=0):
   """Say which channels may follow an element.
 
   Args:
@@ -22,6 +22,8 @@ def legal_channels(codec, channel, position, blocks):
     channel: int32 [...], the channel before; codec.start at the beginning.
     position: int32 [...], its position.
     blocks: int32 [..., 2], true rows and columns of the image in blocks.
+    first_rank: int32 [...], the first visit rank that may follow: what is
+      given says all of the ranks below, zeros too.
 
   Returns:
     bool [..., c + 1]; the last, the stop, is always True.
@@ -30,10 +32,11 @@ def legal_channels(codec, channel, position, blocks):
   rank = np.append(sparse.visit_rank(codec), [codec.num_channels, -1])
   before = jnp.asarray(rank)[channel][..., None]
   later = rank[: codec.num_channels] > before
+  free = rank[: codec.num_channels] >= jnp.asarray(first_rank)[..., None]
   room = position < _last_cell(codec, channel, blocks)
   again = (channel[..., None] == ids) & room[..., None]
   stop = jnp.ones((*channel.shape, 1), bool)
-  return jnp.concatenate([later | again, stop], axis=-1)
+  return jnp.concatenate([(later | again) & free, stop], axis=-1)
 
 
 def legal_positions(codec, channel, before, position, blocks):

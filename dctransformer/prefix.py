@@ -53,6 +53,23 @@ def take(codec, elements, kind, fraction=0.0):
   return cut(elements, length)
 
 
+def first_rank(codec, kind):
+  """Return the visit rank (int) at which a task begins to draw.
+
+  A list has no zeros: that an image given by "upsample" or "colorize" has none
+  of a channel is known from this rank alone. "complete" gives no whole
+  channels, so that it begins at 0.
+  """
+  if kind == "complete":
+    return 0
+  order = sparse.visit_order(codec)
+  if kind == "colorize" or codec.order == "luma_first":
+    order = order[order < codec.block**2]
+  if kind == "upsample":
+    order = order[sparse.band(codec)[order] == 0]
+  return len(order)
+
+
 def cut(elements, length):
   """Keep the first `length` (int32 [b]) elements of each list."""
   length = jnp.minimum(length, elements.length)

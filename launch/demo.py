@@ -173,6 +173,9 @@ def condition(run, state, held_out, kind):
       label=repeat(jnp.asarray(held_out.labels[:count], jnp.int32)),
       blocks=jnp.tile(blocks, (count * _RESULTS, 1)),
       prefix=jax.tree.map(repeat, start),
+      first_rank=jnp.full(
+        (count * _RESULTS,), prefix.first_rank(task.codec, kind), jnp.int32
+      ),
     ),
     decode.Settings.create(_TEMPERATURE),
   )

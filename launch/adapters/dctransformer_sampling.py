@@ -42,8 +42,9 @@ def make_sampler(
     request.temperature, request.top_k, request.top_p, request.guidance
   )
   sizes, share = _sizes(task.codec, measured, request)
-  given = None
+  given, first_rank = None, 0
   if request.given:
+    first_rank = prefix.first_rank(task.codec, request.given)
     given, blocks = _given(config, task, request)
     sizes, share = blocks[None], np.ones(1)
 
@@ -62,6 +63,7 @@ def make_sampler(
       label=jnp.asarray(labels)[indices % len(labels)],
       blocks=jnp.asarray(sizes)[size],
       prefix=start,
+      first_rank=jnp.full((count,), first_rank, jnp.int32),
     )
     samples = task.sample(state, keys, condition, settings, guided=guided)
     info = {**samples.info, "label": condition.label}

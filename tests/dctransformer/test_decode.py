@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dctransformer import chunks, dct, decode, model, moves, sparse
+from dctransformer import chunks, dct, decode, model, moves, prefix, sparse
 from layers import logits as logits_lib
 from tests.dctransformer import tiny, watch
 from training import task as task_lib
@@ -23,12 +23,17 @@ _STEPS = tuple(f"step_{name}" for name in FIELDS)
 def setup():
   """Return (task, state, run): run(keys, condition, settings) -> Samples."""
   task = tiny.make_task()
+  state = _init(task)
+  return task, state, _Run(task, state)
+
+
+def _init(task):
   state = tiny.init_task(task)
   # A random model jumps to the end of the order at once: favour small steps.
   head = state.params["params"]["channel_head"]
   rank = sparse.visit_rank(task.codec)
   head["bias"] = jnp.append(-0.5 * rank, -40.0).astype(jnp.float32)
-  return task, state, _Run(task, state)
+  return state
 
 
 class _Run:
@@ -86,12 +91,13 @@ def _teacher_forced(task, state, condition, elements):
   return logits, types.SimpleNamespace(**lists)
 
 
-def _condition(task, prefix=None, label=0):
+def _condition(task, given=None, label=0, first_rank=0):
   empty = decode.empty_prefix(B, task.plan.max_elements)
   return decode.Condition(
     label=jnp.full((B,), label, jnp.int32),
     blocks=jnp.array([[4, 4], [4, 4], [2, 4], [4, 2]], jnp.int32),
-    prefix=empty if prefix is None else prefix,
+    prefix=empty if given is None else given,
+    first_rank=jnp.full((B,), first_rank, jnp.int32),
   )
 
 
@@ -235,28 +241,55 @@ def test_samples_are_sorted_and_inside_the_image(setup):
 def test_prefix_comes_back_exactly(setup):
   task, _, run = setup
   coefficients = dct.to_coefficients(task.codec, tiny.make_images(B))
-  prefix = sparse.to_elements(task.codec, coefficients, task.plan.max_elements)
+  given = sparse.to_elements(task.codec, coefficients, task.plan.max_elements)
   lengths = jnp.array(
     [0, 7, 14, 60], jnp.int32
   )  # none, in a chunk, across, everything
   kept = jnp.arange(task.plan.max_elements) < lengths[:, None]
   cut = lambda x: jnp.where(kept, x, 0)
-  prefix = sparse.Elements(
-    cut(prefix.channel),
-    cut(prefix.position),
-    cut(prefix.value),
+  given = sparse.Elements(
+    cut(given.channel),
+    cut(given.position),
+    cut(given.value),
     lengths,
     lengths,
   )
-  condition = _condition(task, prefix).replace(
+  condition = _condition(task, given).replace(
     blocks=jnp.full((B, 2), 4, jnp.int32)
   )
   tokens = run(_keys(), condition, _settings()).tokens
   for name in ("channel", "position", "value"):
-    given, got = getattr(prefix, name), getattr(tokens, name)
-    np.testing.assert_array_equal(cut(got), given)
+    expected, got = getattr(given, name), getattr(tokens, name)
+    np.testing.assert_array_equal(cut(got), expected)
   assert (tokens.length >= lengths).all()
   assert int(tokens.length[3]) == 60
+
+
+@pytest.mark.parametrize("kind", ["upsample", "colorize"])
+def test_zeros_at_the_end_of_what_is_given_stay_zeros(setup, kind):
+  # Flat grey images: no chroma DC in the small one, no high luma frequency.
+  task, _, run = setup
+  if kind == "colorize":
+    codec = dataclasses.replace(task.codec, order="luma_first")
+    task = tiny.make_task(codec=codec)
+    run = jax.jit(functools.partial(task.sample, _init(task)))
+  images = np.full((B, 32, 32, 3), [[[[40]]], [[[90]]], [[[200]]], [[[128]]]])
+  coefficients = dct.to_coefficients(task.codec, images.astype(np.uint8))
+  room = task.plan.max_elements
+  whole = sparse.to_elements(task.codec, coefficients, room)
+  given = prefix.take(task.codec, whole, kind)
+  assert given.length.tolist() == [16, 16, 16, 0]  # 128 is all zeros
+  first = prefix.first_rank(task.codec, kind)
+  condition = _condition(task, given, first_rank=first).replace(
+    blocks=jnp.full((B, 2), 4, jnp.int32)
+  )
+  tokens = run(_keys(), condition, _settings()).tokens
+  assert (tokens.length > given.length).all()  # something was drawn
+  of_task = sparse.visit_rank(task.codec) < first
+  dense = lambda lists: np.asarray(sparse.to_coefficients(task.codec, lists))
+  np.testing.assert_array_equal(
+    dense(tokens)[..., of_task], dense(given)[..., of_task]
+  )
 
 
 def test_a_sample_depends_on_its_own_key_only(setup):

@@ -37,6 +37,18 @@ def test_legal_moves_are_those_of_all_later_cells(order, blocks):
       assert set(np.flatnonzero(legal).tolist()) == later
 
 
+def test_nothing_of_a_rank_that_is_given_may_follow():
+  codec = dct.Codec(8, 50, rows=4, cols=4, max_value=8)
+  rank = sparse.visit_rank(codec)
+  before = jnp.array([codec.start, 0, 0])
+  cell, size = jnp.array([0, 3, 3]), jnp.full((3, 2), 4)
+  first = jnp.array([3, 1, 0])
+  legal = moves.legal_channels(codec, before, cell, size, first)
+  for row, lowest in zip(legal, [3, 1, 0]):
+    assert row[codec.stop]
+    np.testing.assert_array_equal(row[: codec.num_channels], rank >= lowest)
+
+
 def test_everything_may_come_first():
   codec = dct.Codec(8, 50, rows=2, cols=2, max_value=8)
   start, zero = jnp.array(codec.start), jnp.array(0)

@@ -58,6 +58,22 @@ def test_complete_keeps_the_first_elements():
   assert not given.value[0, n:].any()
 
 
+@pytest.mark.parametrize("order", ["interleaved", "luma_first"])
+@pytest.mark.parametrize("kind", prefix.KINDS)
+def test_what_is_drawn_begins_after_all_that_is_given(order, kind):
+  codec = dataclasses.replace(_CODEC, order=order)
+  first = prefix.first_rank(codec, kind)
+  coarse = {"interleaved": 3, "luma_first": 1}[order]
+  assert first == {"upsample": coarse, "colorize": 64, "complete": 0}[kind]
+  if kind == "complete" or (kind, order) == ("colorize", "interleaved"):
+    return
+  _, elements = _elements(codec)
+  given = prefix.take(codec, elements, kind)
+  rank = sparse.visit_rank(codec)[elements.channel]
+  held = np.arange(_ROOM) < np.asarray(elements.length)[:, None]
+  np.testing.assert_array_equal(given.length, (held & (rank < first)).sum(1))
+
+
 @pytest.mark.parametrize(
   ("kind", "fraction", "message"),
   [
