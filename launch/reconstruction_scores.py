@@ -46,7 +46,14 @@ def reconstruct(
     raise errors.CommandError(
       f"task {run.config.task} does not reconstruct: ask for fid"
     )
-  source = datasets.open_source(run.config, run.config.data.eval_split)
+  data = run.config.data
+  if data.get("target", "image") != "image" or data.get("channels", 3) != 3:
+    raise errors.CommandError(
+      "reconstruction compares pictures in colour, and this run has "
+      f"data.target={data.target}, data.channels={data.channels}: ask for "
+      "--metrics=likelihood, which has its errors"
+    )
+  source = datasets.open_source(run.config, data.eval_split)
   if num and num < len(source):
     source = score_pictures.Part(source, np.arange(num))
   mesh = sharding.make_mesh({"data": -1}) if mesh is None else mesh

@@ -57,12 +57,35 @@ def convolve(
   if dilated != 1 or feature_group_count != 1:
     raise NotImplementedError("dilated and grouped convolutions")
   strides = tuple(strides)
-  if isinstance(padding, str):
-    padding = jax.lax.padtype_to_pads(
-      x.shape[1:3], kernel.shape[:2], strides, padding
-    )
-  padding = tuple((int(before), int(after)) for before, after in padding)
+  padding = _pads(x, kernel.shape[:2], strides, padding)
   return _convolve(x, kernel, strides, padding, precision)
+
+
+def gradient_to_kernel(
+  x, g, window, strides=(1, 1), padding="SAME", precision=None
+):
+  """Return the gradient of sum(g convolve(x, kernel)) to the kernel.
+
+  Args:
+    x: [b, h, w, c].
+    g: [b, h', w', o].
+    window: rows and columns of the kernel.
+    strides: as of `convolve`, like the next two.
+    padding: as of `convolve`.
+    precision: as of `convolve`.
+
+  Returns:
+    [k, k, c, o] in the dtype of g.
+  """
+  padding = _pads(x, window, strides, padding)
+  kernel = jax.ShapeDtypeStruct((*window, x.shape[-1], g.shape[-1]), g.dtype)
+
+  def by_xla(x, g):
+    forward = lambda k: _convolve.__wrapped__(x, k, strides, padding, precision)
+    return jax.linear_transpose(forward, kernel)(g)[0]
+
+  by_rows = functools.partial(_by_rows, window, strides, padding, precision)
+  return jax.lax.platform_dependent(x, g, cpu=by_rows, default=by_xla)
 
 
 def convolve_doubled(x, kernel, strides, padding, **options):
@@ -105,6 +128,13 @@ def convolve_doubled(x, kernel, strides, padding, **options):
   return rearrange(jnp.stack(images), "(i j) b h w o -> b (h i) (w j) o", i=2)
 
 
+def _pads(x, window, strides, padding):
+  """Return ((above, below), (left, right)) as whole numbers."""
+  if isinstance(padding, str):
+    padding = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+  return tuple((int(before), int(after)) for before, after in padding)
+
+
 def _phases(kernel):
   """Return the windows of 2 that even and odd outputs see, along axis 0."""
   even = jnp.stack([kernel[0], kernel[1] + kernel[2]])
@@ -130,20 +160,12 @@ def _forward(x, kernel, *static):
 
 def _backward(strides, padding, precision, kept, g):
   x, kernel = kept
-
-  def plain(x, kernel):
-    return _convolve.__wrapped__(x, kernel, strides, padding, precision)
-
-  to_x = jax.vjp(lambda x: plain(x, kernel), x)[1]
-  to_kernel = jax.lax.platform_dependent(
-    x,
-    g,
-    cpu=functools.partial(
-      _by_rows, kernel.shape[:2], strides, padding, precision
-    ),
-    default=lambda x, g: jax.vjp(lambda k: plain(x, k), kernel)[1](g)[0],
+  forward = lambda x: _convolve.__wrapped__(
+    x, kernel, strides, padding, precision
   )
-  return (*to_x(g), to_kernel)
+  (to_x,) = jax.linear_transpose(forward, x)(g)
+  window = kernel.shape[:2]
+  return to_x, gradient_to_kernel(x, g, window, strides, padding, precision)
 
 
 _convolve.defvjp(_forward, _backward)

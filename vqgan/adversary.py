@@ -164,7 +164,10 @@ class Adversary:
       metrics["adversary/lecam"] = penalty
       loss += self.lecam * penalty
     if self.r1:
-      logits = lambda x: self._logits(params, state, x, keys[0])[0]
+      # Of each row alone: statistics of the batch would tie rows together,
+      # and take away the part of the gradient that they normalise.
+      variables = {"params": params, "batch_stats": state["batch_stats"]}
+      logits = lambda x: self.critic.apply(variables, x)
       penalty = jax.lax.cond(
         step % self.r1_every == 0,
         lambda x: losses.gradient_penalty(logits, x),

@@ -180,19 +180,36 @@ def _update_codes(task, state, params, ema, seen):
   generator = params["generator"]
   codes, counters = generator.get("quantizer"), state.model_state["quantizer"]
   smoothed = None if ema is None else ema["generator"].get("quantizer")
-  new, new_counters, new_smoothed = codebook.update(
+  updated = codebook.update(
     task.model.quantizer, codes, counters, seen, smoothed
   )
   if codes is None:  # the quantizer has nothing to learn
-    return params, new_counters, ema
+    return params, updated[1], ema
   if task.adversary is not None and task.adversary.freeze_codebook:
     frozen = task.adversary.learns(state.step)
-    before = state.params["generator"]["quantizer"]
-    new = jax.tree.map(lambda a, b: jnp.where(frozen, a, b), before, new)
-  params = {**params, "generator": {**generator, "quantizer": new}}
+    updated = jax.tree.map(
+      lambda old, new: jnp.where(frozen, old, new),
+      _frozen_codes(task, state, seen),
+      updated,
+    )
+  codes, counters, smoothed = updated
+  params = {**params, "generator": {**generator, "quantizer": codes}}
   if ema is not None:
-    ema = {"generator": {**ema["generator"], "quantizer": new_smoothed}}
-  return params, new_counters, ema
+    ema = {"generator": {**ema["generator"], "quantizer": smoothed}}
+  return params, counters, ema
+
+
+def _frozen_codes(task, state, seen):
+  """Return what `codebook.update` would, of codes that rest."""
+  codes = state.params["generator"]["quantizer"]
+  counters = state.model_state["quantizer"]
+  counters = {**counters, "idle": codebook.idle_steps(counters, seen)}
+  if state.ema is None:
+    return codes, counters, None
+  smoothed = optimizer_lib.ema(
+    state.ema["generator"]["quantizer"], codes, task.ema_decay, state.step
+  )
+  return codes, counters, smoothed
 
 
 def _update_critic(task, state, grads):

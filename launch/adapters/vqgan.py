@@ -145,7 +145,7 @@ def make_task(
       config, total_steps=config.optimizer.decay_steps or num_steps
     ),
     target="segmentation" if _labels(config) else "image",
-    pixel=config.loss.pixel,
+    pixel=config.loss.get("pixel", "l1"),  # runs from before it was a field
     perceptual=config.loss.perceptual,
     codebook_weight=config.loss.codebook,
     adversary=critic,

@@ -5,15 +5,26 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
 from evaluation import reference, report
-from launch import evaluate, image_sources, scores, statistics, tasks, train
+from launch import (
+  errors,
+  evaluate,
+  image_sources,
+  reconstruction_scores,
+  scores,
+  statistics,
+  tasks,
+  train,
+)
 from tests.evaluation import tiny_network
 from tests.launch import toy
 
@@ -301,3 +312,15 @@ def test_a_killed_evaluation_goes_on_to_the_same_result(workdir):
   found = report.read(folder / "scores-20-adm-seed0.json")
   assert found["scores"] == whole["scores"]
   assert {p.name: p.read_bytes() for p in samples.glob("part-*")} == parts
+
+
+@pytest.mark.parametrize("field", [{"target": "depth"}, {"channels": 1}])
+def test_reconstructions_without_colour_are_refused(field):
+  data = ml_collections.ConfigDict({"target": "image", "channels": 3, **field})
+  run = types.SimpleNamespace(
+    config=types.SimpleNamespace(data=data),
+    task=types.SimpleNamespace(reconstruct=len),
+  )
+  job = types.SimpleNamespace(run=run, args=None)
+  with pytest.raises(errors.CommandError, match="--metrics=likelihood"):
+    reconstruction_scores.reconstruct(job)

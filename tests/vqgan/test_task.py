@@ -187,9 +187,27 @@ def test_options_of_the_adversary_run_and_are_told():
   told = metrics.values(told)
   assert told["adversary/r1"] > 0 and "adversary/lecam" in told
   assert after.model_state["discriminator"]["lecam"]["real"] != 0
-  codes = lambda s: s.params["generator"]["quantizer"]
-  assert _equal(codes(state), codes(after))
+  codes = lambda tree: tree["generator"]["quantizer"]
+  assert _equal(codes(state.params), codes(after.params))
   assert not metrics.nonfinite(metrics.to_host(told))
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_frozen_codes_rest_in_the_average_too(average):
+  critic = dataclasses.replace(tiny.CRITIC, start=0, freeze_codebook=True)
+  codes = quantizer.Nearest(16, 3, average=average, dead_after=1)
+  made = tiny.make_task(critic, codes, ema_decay=0.9)
+  state, batch = tiny.make_state(made), tiny.make_batch(made)
+  after = state
+  for _ in range(3):  # enough for restarts of codes that are not used
+    after, _ = tiny.jit(made.train_step)(after, batch, KEY)
+  held = lambda tree: tree["generator"]["quantizer"]
+  _close(held(state.params), held(after.params), atol=0)
+  _close(held(state.ema), held(after.ema), atol=1e-6)
+  for name in ("counts", "sums"):
+    if average:
+      counters = (x.model_state["quantizer"][name] for x in (state, after))
+      assert _equal(*counters)
 
 
 def test_codebook_starts_on_latents_of_the_data():
