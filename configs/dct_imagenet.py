@@ -84,7 +84,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train.chunks_per_image = 1
   config.train.weighted = False  # True: unbiased by importance weights
   config.eval = _sections.evaluation(
-    batch_size=128, num_examples=1000, metrics="fid,precision_recall"
+    batch_size=256, num_examples=1000, metrics="fid,precision_recall"
   )
   config.sample = _sections.sample()
   config.mesh = _sections.mesh(data=1, fsdp=-1)

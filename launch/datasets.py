@@ -90,7 +90,7 @@ def eval_batches(
   limit: int | None = None,
 ) -> Iterator[dict[str, jax.Array]]:
   """Yields global batches of one pass; `limit` takes a fixed part of it."""
-  sharding.check_batch(mesh, config.eval.batch_size)
+  sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
   _check(config, adapter, measured, source)
   host = pipeline(config).eval_batches(
     source,

@@ -38,6 +38,8 @@ def report(config: ml_collections.ConfigDict) -> str:
   try:
     mesh = sharding.make_mesh(config.mesh.to_dict())
     sharding.check_batch(mesh, config.train.batch_size)
+    if config.eval.every:
+      sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
   except ValueError as error:
     lines.append(f"\nNot on this machine: {error}")
   return "\n".join(lines)

@@ -126,7 +126,7 @@ def train(
   source = datasets.open_source(config, config.data.split)
   eval_source = None
   if config.eval.every:
-    sharding.check_batch(mesh, config.eval.batch_size)
+    sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
     eval_source = datasets.open_source(config, config.data.eval_split)
   directory = _open_directory(config, workdir, source, accept_changes)
   try:

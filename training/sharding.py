@@ -146,13 +146,15 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P(BATCH_AXES))
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-  """Raise ValueError unless the mesh divides the batch."""
+def check_batch(
+  mesh: Mesh, batch_size: int, field: str = "train.batch_size"
+) -> None:
+  """Raise ValueError, naming the config's field, unless the mesh divides it."""
   count = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   if batch_size % count:
     raise ValueError(
-      f"batch_size {batch_size} must be a multiple of {count} devices "
-      "(mesh data x fsdp): change train.batch_size or the mesh"
+      f"{field} {batch_size} must be a multiple of {count} devices "
+      f"(mesh data x fsdp): change {field} or the mesh"
     )
 
 

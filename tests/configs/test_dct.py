@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from launch import tasks
 from tests.configs import forms
+from training import sharding
 
 FULL = [
   "dct_imagenet",
@@ -36,6 +38,14 @@ def test_full_size_model_builds_abstractly(name):
 def test_parameter_count_is_the_published_one(name, published):
   params = forms.abstract(forms.load(name))[1].params
   assert abs(forms.count(params) / published - 1) < 0.03
+
+
+@pytest.mark.parametrize("name", ["dct_lsun", "dct_imagenet"])
+def test_the_large_models_batches_fit_256_devices(name):
+  config = forms.load(name)
+  mesh = AbstractMesh((1, 256, 1), sharding.AXES)
+  sharding.check_batch(mesh, config.train.batch_size)
+  sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
 
 
 @pytest.mark.parametrize("name", FULL)

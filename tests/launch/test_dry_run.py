@@ -16,6 +16,13 @@ def test_every_config_has_a_dry_run(name, capsys):
   assert " parameters\n" in out
 
 
+def test_a_batch_that_does_not_fit_the_devices_is_named():
+  for field in ("train.batch_size", "eval.batch_size"):
+    config = flags.load("configs/dct_scenes.py:tiny", [(field, "12")])
+    said = dry_run.report(config).splitlines()[-1]
+    assert f"Not on this machine: {field} 12 must be a multiple of 8" in said
+
+
 def test_the_state_is_divided_among_devices():
   shapes = {"w": jax.ShapeDtypeStruct((1024, 64), "float32")}
   rule = sharding.FsdpRule()

@@ -205,3 +205,5 @@ def test_a_batch_that_the_mesh_does_not_divide_is_explained():
   sharding.check_batch(mesh, 8)
   with pytest.raises(ValueError, match="batch_size 10 must be a multiple of 4"):
     sharding.check_batch(mesh, 10)
+  with pytest.raises(ValueError, match=r"change eval\.batch_size or"):
+    sharding.check_batch(mesh, 10, "eval.batch_size")
