@@ -110,10 +110,13 @@ def measure_batches(
   limit: int,
 ) -> Iterable[Mapping[str, np.ndarray]]:
   """Yields host batches, with `mask`, for the adapter's `measure`."""
+  batch_size = config.eval.batch_size
+  if tasks.offers(adapter, "most_measured"):
+    batch_size = min(batch_size, adapter.most_measured(config))
   return pipeline(config).eval_batches(
     source,
     _encode(config, adapter, {}, "measure"),
-    batch_size=config.eval.batch_size,
+    batch_size=batch_size,
     limit=limit,
   )
 

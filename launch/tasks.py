@@ -79,6 +79,10 @@ class Adapter(Protocol):
     """Measures what has to be known of the data before the first step."""
     ...
 
+  def most_measured(self, config: ml_collections.ConfigDict) -> int:
+    """Returns the examples a batch for `measure` may hold, for their size."""
+    ...
+
   def assumed(self, config: ml_collections.ConfigDict) -> Measured:
     """Returns what `measure` might, where there is no data: for dry runs."""
     ...

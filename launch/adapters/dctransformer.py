@@ -206,6 +206,12 @@ def measure(
   return found
 
 
+def most_measured(config: ml_collections.ConfigDict) -> int:
+  """Returns how many whole lists are at most 256 MiB."""
+  # Channel, position and value, int16, of every coefficient of the canvas.
+  return max(1, 2**28 // (6 * make_codec(config).max_total))
+
+
 def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
   """Returns what a dataset of full canvases might give: every scale is 1."""
   codec = make_codec(config)
