@@ -87,6 +87,12 @@ class Adapter(Protocol):
     """Returns what `measure` might, where there is no data: for dry runs."""
     ...
 
+  def check_source(
+    self, config: ml_collections.ConfigDict, source: source_lib.Source
+  ) -> None:
+    """Refuses, by a CommandError, a dataset before anything is written."""
+    ...
+
   def check(
     self,
     config: ml_collections.ConfigDict,

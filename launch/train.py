@@ -128,6 +128,9 @@ def train(
   if config.eval.every:
     sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
     eval_source = datasets.open_source(config, config.data.eval_split)
+  if tasks.offers(adapter, "check_source"):
+    for opened in filter(None, (source, eval_source)):
+      adapter.check_source(config, opened)
   directory = _open_directory(config, workdir, source, accept_changes)
   try:
     measured = _measured(config, adapter, source, workdir)

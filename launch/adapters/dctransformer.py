@@ -11,11 +11,12 @@ import jax
 import ml_collections
 import numpy as np
 
+from data import source as source_lib
 from dctransformer import arrays, chunks, dct, frame
 from dctransformer import measure as measuring
 from dctransformer import model as model_lib
 from dctransformer import task as task_lib
-from launch import request
+from launch import errors, request
 from launch.adapters import dctransformer_sampling, optimizers, precision
 from layers import transformer
 from training import sharding
@@ -210,6 +211,27 @@ def most_measured(config: ml_collections.ConfigDict) -> int:
   """Returns how many whole lists are at most 256 MiB."""
   # Channel, position and value, int16, of every coefficient of the canvas.
   return max(1, 2**28 // (6 * make_codec(config).max_total))
+
+
+def check_source(
+  config: ml_collections.ConfigDict, source: source_lib.Source
+) -> None:
+  """Stops where the dataset's labels are not the classes of the model.
+
+  Raises:
+    CommandError: in one line, with both numbers.
+  """
+  expected, found = config.model.num_classes, source.num_classes
+  if expected <= 0 or expected == found:
+    return
+  # Arrays without names show no more classes than their largest label.
+  if config.data.source == "arrays" and 0 < found < expected:
+    return
+  held = f"{found} classes" if found else "no labels"
+  raise errors.CommandError(
+    f"{source.name} has {held} and model.num_classes is {expected}: set "
+    f"--config.model.num_classes={found}, or bring the dataset of this config"
+  )
 
 
 def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:

@@ -1,9 +1,9 @@
-"""The adapter of DCTransformer: what it asks of memory."""
+"""The adapter of DCTransformer: what it refuses, what it asks of memory."""
 
 import numpy as np
 import pytest
 
-from launch import datasets, flags
+from launch import datasets, errors, flags, train
 from launch.adapters import dctransformer
 from tests.dctransformer import tiny
 
@@ -22,6 +22,35 @@ def _config(folder, labels=None, **overrides):
     **overrides,
   }
   return flags.load("configs/dct_imagenet.py:tiny", list(fields.items()))
+
+
+@pytest.mark.parametrize(
+  "labels, said", [([0, 1, 2, 3, 4, 24], "25 classes"), (None, "no labels")]
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels, said):
+  workdir = tmp_path / "run"
+  with pytest.raises(errors.CommandError) as error:
+    train.train(_config(tmp_path, labels), workdir, write_tensorboard=False)
+  message = str(error.value)
+  assert said in message and "model.num_classes is 24" in message
+  assert "\n" not in message and not workdir.exists()
+
+
+@pytest.mark.parametrize("num_classes, labels", [(24, [3] * 6), (0, None)])
+def test_labels_that_fit_pass(tmp_path, num_classes, labels):
+  fields = {"model.num_classes": str(num_classes)}
+  config = _config(tmp_path, labels, **fields)
+  source = datasets.open_source(config, "train")
+  dctransformer.check_source(config, source)
+
+
+def test_fewer_classes_of_a_dataset_with_names_are_refused(tmp_path):
+  config = _config(tmp_path, [3] * 6)
+  source = datasets.open_source(config, "train")
+  with config.unlocked():
+    config.data.source = "folder"
+  with pytest.raises(errors.CommandError, match="has 4 classes"):
+    dctransformer.check_source(config, source)
 
 
 @pytest.mark.parametrize("rows, most", [("4", 128), ("96", 50)])
