@@ -8,6 +8,7 @@ TFRecord an index is made (`data/tfrecord.py`). Nothing is downloaded here:
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import logging
 import os
 import pathlib
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow.core.example import example_pb2
 
-from data import source, tfrecord
+from data import folder, source, tfrecord
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Tfds:
     if not builder.is_prepared():
       if not name.startswith("scenes"):
         raise source.DataError(_how_to_prepare(builder, name, data_dir))
+      _keep_out_of_pictures(name, data_dir)
       prepare(name, data_dir)
       builder = make_builder(name, data_dir)
     info = builder.info
@@ -149,14 +151,14 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> None:
   builder = make_builder(
     name, data_dir, file_format=tfds.core.FileFormat.ARRAY_RECORD
   )
-  folder = pathlib.Path(builder.data_dir).parent
-  folder.mkdir(parents=True, exist_ok=True)
+  parent = pathlib.Path(builder.data_dir).parent
+  parent.mkdir(parents=True, exist_ok=True)
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   config = tfds.download.DownloadConfig(
     manual_dir=os.path.expanduser(manual_dir) or None
   )
-  with open(folder / ".lock", "w") as lock:
+  with open(parent / ".lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     if builder.is_prepared():
       return
@@ -167,6 +169,27 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> None:
     except (AssertionError, OSError, ValueError, RuntimeError) as error:
       reason = " ".join(str(error).split())
       raise source.DataError(f"cannot prepare {name}: {reason}") from error
+
+
+def _keep_out_of_pictures(name, data_dir):
+  """Refuse to render scenes into a folder that was meant as the dataset."""
+  root = pathlib.Path(os.path.expanduser(data_dir))
+  if not data_dir or not root.is_dir():
+    return
+  # NAME/VERSION or NAME/CONFIG/VERSION.
+  prepared = (root.glob(f"{'*/' * n}dataset_info.json") for n in (2, 3))
+  # Beside each other, in class folders, or in those of a split.
+  files = (root.glob(f"{'*/' * n}*.*") for n in (0, 1, 2))
+  pictures = (
+    path.suffix[1:].lower() in folder.EXTENSIONS
+    for path in itertools.chain(*files)
+  )
+  if any(pictures) and not any(itertools.chain(*prepared)):
+    raise source.DataError(
+      f"data.dir={data_dir} holds pictures and {name} would be rendered into "
+      "it: tiny forms use embedded data and none of yours; for a short run on "
+      "pictures take `:64,laptop --config.train.num_steps=20` of dct_folder"
+    )
 
 
 def _how_to_prepare(builder, name, data_dir):

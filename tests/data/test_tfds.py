@@ -107,6 +107,22 @@ def test_prepare_command_prints_one_line(tmp_path):
   )
 
 
+@pytest.mark.parametrize("below", ["", "cats", "train/cats"])
+def test_scenes_are_not_rendered_among_pictures(tmp_path, below):
+  name = "scenes/32-4-1-0"
+  folder = tmp_path / below
+  folder.mkdir(parents=True, exist_ok=True)
+  image = np.zeros((8, 8, 3), np.uint8)
+  (folder / "x.PNG").write_bytes(damage.encoded(image))
+  with pytest.raises(source.DataError, match=":64,laptop") as error:
+    tfds.Tfds(name, "train", str(tmp_path))
+  assert "\n" not in str(error.value)
+  assert not (tmp_path / "scenes").exists()
+  if not below:  # where datasets are already, one more may come
+    tfds.prepare("scenes/32-4-2-0", str(tmp_path))
+    assert len(tfds.Tfds(name, "train", str(tmp_path))) == 4
+
+
 def test_ffhq_is_split_by_number(tmp_path):
   for number in (3, 0, 59_999, 60_000, 69_999):
     path = tmp_path / "faces" / f"{number // 1000 * 1000:05d}"
