@@ -21,6 +21,10 @@ from tensorflow.core.example import example_pb2
 
 from data import folder, source, tfrecord
 
+# What TFDS raises where it cannot download or read; ImportError for a package
+# that one builder alone needs.
+_FAILURES = (AssertionError, ImportError, OSError, RuntimeError, ValueError)
+
 _log = logging.getLogger(__name__)
 
 
@@ -166,7 +170,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> None:
     try:
       with contextlib.redirect_stdout(sys.stderr):
         builder.download_and_prepare(download_config=config)
-    except (AssertionError, OSError, ValueError, RuntimeError) as error:
+    except _FAILURES as error:
       reason = " ".join(str(error).split())
       raise source.DataError(f"cannot prepare {name}: {reason}") from error
 

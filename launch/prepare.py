@@ -3,9 +3,10 @@
     python -m launch.prepare imagenet2012 --manual_dir=DOWNLOADS
     python -m launch.prepare lsun/bedroom
 
-Training does the same for datasets that need no download by hand.
+Training prepares the embedded scenes by itself, and nothing else.
 """
 
+import importlib
 import sys
 
 from launch import errors, flags, setup
@@ -23,11 +24,27 @@ def main(argv: list[str]) -> int:
   from data import tfds  # TensorFlow takes seconds
 
   setup.log_to_terminal()
+  _check_packages(args.name)
   tfds.prepare(args.name, args.data_dir, args.manual_dir)
   builder = tfds.make_builder(args.name, args.data_dir)
   counts = {name: s.num_examples for name, s in builder.info.splits.items()}
   print(f"{args.name} is in {builder.data_dir}: {counts}")
   return 0
+
+
+def _check_packages(name: str) -> None:
+  """Stops before gigabytes are downloaded that could not be read."""
+  if name.partition("/")[0] != "lsun":
+    return
+  try:
+    importlib.import_module("tensorflow_io")
+  except ImportError as error:
+    raise errors.CommandError(
+      f"TFDS reads {name} with tensorflow_io, which cannot be imported "
+      f"({error}): install it beside a TensorFlow that it supports and prepare "
+      "there; any environment reads what is prepared",
+      "pip install tensorflow-io",
+    ) from error
 
 
 if __name__ == "__main__":

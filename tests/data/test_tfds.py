@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds_lib
 
 from data import decoding, pipeline, source, tfds, tfrecord
 from data.scenes import builder, render, scene
+from launch import prepare
 from tests import scenes_data
 from tests.data import damage
 
@@ -105,6 +106,31 @@ def test_prepare_command_prints_one_line(tmp_path):
     last.startswith("launch.prepare: error: cannot prepare ffhq")
     and "/none" in last
   )
+
+
+def test_lsun_needs_its_reader_before_the_download(
+  tmp_path, monkeypatch, capsys
+):
+  def prepared(*_):
+    raise AssertionError("the download has begun")
+
+  monkeypatch.setattr(tfds, "prepare", prepared)
+  monkeypatch.setitem(sys.modules, "tensorflow_io", None)
+  assert prepare.main(["lsun/bedroom", f"--data_dir={tmp_path}"]) == 1
+  (line,) = capsys.readouterr().err.strip().splitlines()
+  assert "tensorflow_io, which cannot be imported" in line
+  assert line.endswith("Try: pip install tensorflow-io")
+
+
+def test_a_package_that_a_builder_lacks_is_one_line(tmp_path, monkeypatch):
+  def lacking(*_):
+    raise ImportError("Failed importing x.\n\nInstall it.")
+
+  monkeypatch.setattr(builder.Scenes, "_generate_examples", lacking)
+  with pytest.raises(source.DataError) as error:
+    tfds.prepare("scenes/32-4-1-0", str(tmp_path))
+  assert "cannot prepare" in str(error.value)
+  assert "Failed importing x. Install it." in str(error.value)
 
 
 @pytest.mark.parametrize("below", ["", "cats", "train/cats"])
