@@ -83,6 +83,12 @@ def main(argv: list[str]) -> int:
     "--num_examples", type=int, default=0, help="0 = the whole split"
   )
   parser.add_argument(
+    "--batch", type=int, default=0, help="default: eval.batch_size of the run"
+  )
+  parser.add_argument(
+    "--data_dir", default="", help="where its data are now; default: data.dir"
+  )
+  parser.add_argument(
     "--no_average",
     action="store_true",
     help="use the parameters, not their moving average",
@@ -100,6 +106,8 @@ def main(argv: list[str]) -> int:
       parser.error(f"no metric {name!r}{flags.did_you_mean(name, [*METRICS])}")
   if args.num_examples < 0:
     parser.error(f"--num_examples {args.num_examples} must not be negative")
+  if args.batch < 0:
+    parser.error(f"--batch {args.batch} must not be negative")
   runs.load_config(args.workdir)  # before anything slow
   setup.start(args.platform)
   setup.log_to_terminal()
@@ -109,6 +117,8 @@ def main(argv: list[str]) -> int:
     args.num_examples or None,
     average=not args.no_average,
     step=args.step,
+    batch=args.batch,
+    data_dir=args.data_dir,
   )
   for name in names:
     content = evaluate(job, name, average=not args.no_average)
@@ -125,9 +135,24 @@ def open_job(
   limit: int | None = None,
   average: bool = True,
   step: int | None = None,
+  batch: int = 0,
+  data_dir: str = "",
 ) -> Job:
-  """Opens a run, a checkpoint (None: the newest) and a split of its data."""
+  """Opens a run, a checkpoint and a split of its data.
+
+  Args:
+    workdir: of the run.
+    split: "" for the evaluation split.
+    limit: examples; None for all.
+    average: take the moving average of the parameters.
+    step: of the checkpoint; None for the newest.
+    batch: rows at a time; 0 for the run's eval.batch_size.
+    data_dir: where the data are now; "" for the run's data.dir.
+  """
   run = runs.open_run(workdir)
+  with run.config.unlocked():
+    run.config.eval.batch_size = batch or run.config.eval.batch_size
+    run.config.data.dir = data_dir or run.config.data.get("dir", "")
   # Not the mesh of the run: this may be another machine.
   mesh = sharding.make_mesh({"fsdp": -1})
   source = datasets.open_source(run.config, split or run.config.data.eval_split)

@@ -46,6 +46,20 @@ def test_likelihood_of_the_whole_split(workdir, data, capsys):
   assert values["jpeg_bits_per_image"] == pytest.approx(np.mean(bits))
 
 
+def test_data_may_have_moved_and_batches_differ(workdir, data, capsys):
+  command = [f"--workdir={workdir}", "--metrics=likelihood"]
+  assert evaluate.main(command) == 0
+  path = workdir / "eval" / "4" / "likelihood-validation.json"
+  before = json.loads(path.read_text())
+  moved = data.rename(data.with_name("moved.npz"))
+  assert evaluate.main([*command, f"--data_dir={moved}", "--batch=8"]) == 0
+  after = json.loads(path.read_text())
+  assert after["config"]["eval"]["batch_size"] == 8
+  assert after["values"]["bits_per_pixel"] == pytest.approx(
+    before["values"]["bits_per_pixel"], rel=1e-5
+  )
+
+
 def test_an_older_checkpoint_is_measured_on_request(workdir, capsys):
   values = []
   for more in ([], ["--step=2"]):
