@@ -82,3 +82,17 @@ def variant(
   elif arg:
     raise ValueError(f'config argument "{arg}" must be "tiny" or absent')
   return config
+
+
+def first_stage(
+  config: ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
+  """Return what decides the codes of a vqgan_* config."""
+  like = ml_collections.ConfigDict()
+  like.task = config.task  # or "palette", of num_codes colours, or "pixels"
+  like.num_codes = config.quantizer.num_codes
+  names = ("channels", "target", "num_labels", "label_shift")
+  like.data = ml_collections.ConfigDict({x: config.data[x] for x in names})
+  like.model = config.model
+  like.quantizer = config.quantizer
+  return like

@@ -12,7 +12,7 @@ width do not reach: these are 363M.
 
 import ml_collections
 
-from configs import prior_imagenet
+from configs import _sections, prior_imagenet
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.kind = "segmentation"
   config.condition.num_labels = 151
   config.condition.label_shift = 0
-  config.condition.stage.like = prior_imagenet.first_stage(stage)
+  config.condition.stage.like = _sections.first_stage(stage)
   config.model.layers = 28
   config.model.dropout = 0.1
   return prior_imagenet.variant(config, arg)

@@ -11,7 +11,7 @@ FID 20.4 (Esser et al. 2021, sec. 4.2).
 
 import ml_collections
 
-from configs import prior_imagenet
+from configs import _sections, prior_imagenet
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -28,6 +28,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.kind = "segmentation"
   config.condition.num_labels = 183
   config.condition.label_shift = 1
-  config.condition.stage.like = prior_imagenet.first_stage(stage)
+  config.condition.stage.like = _sections.first_stage(stage)
   config.model.layers, config.model.width = 32, 1280
   return prior_imagenet.variant(config, arg)

@@ -45,7 +45,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.tokenizer = ml_collections.ConfigDict()
   # A run, exported weights or what ships; "": those beside the codes.
   config.tokenizer.weights = ""
-  config.tokenizer.like = first_stage(vqgan_imagenet.get_config())
+  config.tokenizer.like = _sections.first_stage(vqgan_imagenet.get_config())
 
   config.condition = ml_collections.ConfigDict()
   # "none", "coordinates", "segmentation", "depth", "edges", "lowres",
@@ -107,20 +107,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.sample = _sections.sample(top_k=100)
   config.mesh = _sections.mesh(data=1, fsdp=-1)
   return variant(config, arg)
-
-
-def first_stage(
-  config: ml_collections.ConfigDict,
-) -> ml_collections.ConfigDict:
-  """Return what decides the codes of a vqgan_* config."""
-  like = ml_collections.ConfigDict()
-  like.task = config.task  # or "palette", of num_codes colours, or "pixels"
-  like.num_codes = config.quantizer.num_codes
-  names = ("channels", "target", "num_labels", "label_shift")
-  like.data = ml_collections.ConfigDict({x: config.data[x] for x in names})
-  like.model = config.model
-  like.quantizer = config.quantizer
-  return like
 
 
 def stage_config(target: str) -> ml_collections.ConfigDict:

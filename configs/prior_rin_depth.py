@@ -12,7 +12,7 @@ Published 4.70 nats a code, PixelSNAIL 4.88 (Esser et al. 2021, Tables 1, 8).
 
 import ml_collections
 
-from configs import prior_imagenet
+from configs import _sections, prior_imagenet
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.name = ""
   config.data.dir = "drin"
   config.condition.kind = "depth"
-  stage = prior_imagenet.first_stage(prior_imagenet.stage_config("depth"))
+  stage = _sections.first_stage(prior_imagenet.stage_config("depth"))
   config.condition.stage.like = stage
   config.model.layers = 24 if large else 14
   return prior_imagenet.variant(config, ",".join(parts[large:]))

@@ -11,7 +11,7 @@ codes. Made for five minutes on two CPU cores.
 
 import ml_collections
 
-from configs import prior_imagenet, vqgan_scenes
+from configs import _sections, prior_imagenet, vqgan_scenes
 
 FORMS = (
   "class",
@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.flip = False  # the light comes from one side
   config.data.num_measured = 256
   config.tokenizer.weights = "vqgan_scenes"
-  config.tokenizer.like = prior_imagenet.first_stage(vqgan_scenes.get_config())
+  config.tokenizer.like = _sections.first_stage(vqgan_scenes.get_config())
   condition = config.condition
   if form == "class":
     config.model.num_classes = 24

@@ -13,7 +13,7 @@ code, PixelSNAIL 4.64 (Esser et al. 2021, Table 1).
 
 import ml_collections
 
-from configs import prior_imagenet
+from configs import _sections, prior_imagenet
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -29,5 +29,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.kind = "segmentation"
   config.condition.num_labels = 182
   config.condition.label_shift = 0
-  config.condition.stage.like = prior_imagenet.first_stage(stage)
+  config.condition.stage.like = _sections.first_stage(stage)
   return prior_imagenet.variant(config, arg)
