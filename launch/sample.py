@@ -171,6 +171,9 @@ def _write(run, asked, samples, structure, out) -> list[Path]:
     sizes.append(part["size"])
     labels.append(part.get("label", np.zeros(len(part["image"]), np.int32)))
     steps += [part["steps"]] if "steps" in part else []
+  for path in (out / "images").glob("*.png"):
+    if path.stem.isdigit() and int(path.stem) >= index:
+      path.unlink()  # more samples had been asked for before
   images, sizes = np.concatenate(images), np.concatenate(sizes)
   high, wide = sizes.max(axis=0)
   atomic.replace(

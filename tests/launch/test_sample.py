@@ -36,6 +36,9 @@ def test_samples_do_not_depend_on_how_many_are_asked_for(workdir, tmp_path):
   assert len(list((tmp_path / "few" / "images").glob("*.png"))) == 6
   with Image.open(tmp_path / "few" / "images" / "000002.png") as image:
     np.testing.assert_array_equal(np.asarray(image), many["arr_0"][2])
+  again = _draw(workdir, tmp_path / "few", "--num_samples=2")
+  np.testing.assert_array_equal(again["arr_0"], few["arr_0"][:2])
+  assert len(list((tmp_path / "few" / "images").glob("*.png"))) == 2
 
 
 def test_one_device_and_four_draw_the_same_samples(workdir, tmp_path):
