@@ -11,7 +11,7 @@ codes. Made for five minutes on two CPU cores.
 
 import ml_collections
 
-from configs import _sections, prior_imagenet, vqgan_scenes
+from configs import _scenes, prior_imagenet
 
 FORMS = (
   "class",
@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.flip = False  # the light comes from one side
   config.data.num_measured = 256
   config.tokenizer.weights = "vqgan_scenes"
-  config.tokenizer.like = _sections.first_stage(vqgan_scenes.get_config())
+  _scenes.first_stage(config.tokenizer.like)
   condition = config.condition
   if form == "class":
     config.model.num_classes = 24

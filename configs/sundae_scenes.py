@@ -9,7 +9,7 @@ hundred times the authors' rate.
 
 import ml_collections
 
-from configs import _sections, sundae_ffhq256, vqgan_scenes
+from configs import _scenes, sundae_ffhq256
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -20,7 +20,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.flip = False  # the light comes from one side
   config.data.num_measured = 256
   config.tokenizer.weights = "vqgan_scenes"
-  config.tokenizer.like = _sections.first_stage(vqgan_scenes.get_config())
+  _scenes.first_stage(config.tokenizer.like)
   config.model.layers = (1, 4, 1)
   config.model.width = 128
   config.model.heads, config.model.head_width = 4, 32

@@ -9,7 +9,7 @@ ten minutes on two CPU cores, without LPIPS, which would need its weights.
 
 import ml_collections
 
-from configs import vqgan_imagenet
+from configs import _scenes, vqgan_imagenet
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -20,18 +20,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.name = "scenes/64"
   config.data.num_measured = 256
   config.data.size = (64, 64)
-  config.model.channels = 32
-  config.model.multipliers = (1, 2, 2)
-  config.model.num_blocks = 1
-  config.model.attention = ()
-  config.model.resolution = 64
-  config.model.z_channels = 64
-  config.quantizer.name = "average"
-  config.quantizer.num_codes = 256
-  config.quantizer.width = 8
-  config.quantizer.decay = 0.95
-  config.quantizer.beta = 0.01  # more shrinks the latents before they learn
-  config.quantizer.dead_after = 10
+  _scenes.first_stage(config)
   config.loss.pixel = "l2"  # small objects before a wide background
   config.loss.perceptual = 0.0
   config.adversary.weight = 0.0 if plain else 0.8

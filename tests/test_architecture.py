@@ -148,13 +148,10 @@ def test_ml_collections_is_imported_only_on_top():
 
 
 def test_configs_import_nothing_but_ml_collections_and_one_config():
-  # A second stage may name its first stage's config beside the one it extends.
   plain = {"configs", "ml_collections"} | set(sys.stdlib_module_names)
   for path in _files("configs"):
     names = [name for _, name in _imports(path)]
     others = [n for n in names if n.startswith("configs") and "._" not in n]
-    if not path.name.startswith("vqgan_"):
-      others = [n for n in others if not n.startswith("configs.vqgan_")]
     foreign = [n for n in names if n.split(".")[0] not in plain]
     assert len(others) <= 1, f"{path.name} builds on {others}"
     assert not foreign, f"{path.name} imports {foreign}"
