@@ -124,6 +124,7 @@ def counts() -> dict[str, Any]:
   }
   found["fine"] = bool(
     abs(traced / analytic - 1) < 0.1
+    and found["compiled_gflops"] < 1.25 * found["analytic_gflops"]
     and weight <= 2.001e9 * found["last_layer_gflops"]
     and found["compilations"] <= 1
   )

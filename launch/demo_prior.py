@@ -193,7 +193,7 @@ def by_segmentation(
     demo_figures.Figure(
       "foreground against the map (IoU)",
       overlap(maps > 0),
-      low=0.5,
+      low=0.7,
       blind=overlap(np.roll(maps > 0, 1, axis=0)),
     ),
     demo_figures.Figure(
