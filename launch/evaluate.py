@@ -151,8 +151,10 @@ def open_job(
   """
   run = runs.open_run(workdir)
   with run.config.unlocked():
-    run.config.eval.batch_size = batch or run.config.eval.batch_size
-    run.config.data.dir = data_dir or run.config.data.get("dir", "")
+    if batch:
+      run.config.eval.batch_size = batch
+    if data_dir:
+      run.config.data.dir = data_dir
   # Not the mesh of the run: this may be another machine.
   mesh = sharding.make_mesh({"fsdp": -1})
   source = datasets.open_source(run.config, split or run.config.data.eval_split)

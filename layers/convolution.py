@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _POSITIONS = 1024  # outputs whose windows are laid out at once, in the cache
 
 
@@ -31,7 +32,7 @@ def convolve(
   """Convolve images [b, h, w, c] with a kernel [k, k, c, o].
 
   On CPUs XLA takes the gradient to a kernel for a convolution whose window is
-  the whole image, which is 3 to 9 times slower than the forward pass; here it
+  the whole image, which is several times slower than the forward pass; here it
   is matrix products of a few rows at a time (`benchmarks.convolution`).
 
   Args:
@@ -39,10 +40,10 @@ def convolve(
     kernel: [k, k, c, o], of the dtype of x.
     strides: steps along rows and columns.
     padding: "SAME", "VALID" or ((above, below), (left, right)).
-    lhs_dilation: only none, as for the next three: they are in the signature
-      of `jax.lax.conv_general_dilated`.
+    lhs_dilation: only none; like the next three it is here because flax gives
+      all of them.
     rhs_dilation: only none.
-    dimension_numbers: images are NHWC, kernels HWIO.
+    dimension_numbers: only images as NHWC and kernels as HWIO.
     feature_group_count: only 1.
     precision: of the products, as XLA names it.
 
@@ -50,12 +51,18 @@ def convolve(
     [b, h', w', o].
 
   Raises:
-    NotImplementedError: of dilated or grouped convolutions.
+    ValueError: of dilated or grouped convolutions and of other layouts.
   """
-  del dimension_numbers
+  if dimension_numbers is not None:
+    given, ours = (
+      jax.lax.conv_dimension_numbers(x.shape, kernel.shape, layout)
+      for layout in (dimension_numbers, _LAYOUT)
+    )
+    if given != ours:
+      raise ValueError("images must be NHWC and kernels HWIO")
   dilated = math.prod((*(lhs_dilation or (1,)), *(rhs_dilation or (1,))))
   if dilated != 1 or feature_group_count != 1:
-    raise NotImplementedError("dilated and grouped convolutions")
+    raise ValueError("neither dilated nor grouped convolutions are known")
   strides = tuple(strides)
   padding = _pads(x, kernel.shape[:2], strides, padding)
   return _convolve(x, kernel, strides, padding, precision)
@@ -80,12 +87,12 @@ def gradient_to_kernel(
   padding = _pads(x, window, strides, padding)
   kernel = jax.ShapeDtypeStruct((*window, x.shape[-1], g.shape[-1]), g.dtype)
 
-  def by_xla(x, g):
-    forward = lambda k: _convolve.__wrapped__(x, k, strides, padding, precision)
+  def transposed(x, g):
+    forward = lambda k: _by_xla(x, k, strides, padding, precision)
     return jax.linear_transpose(forward, kernel)(g)[0]
 
   by_rows = functools.partial(_by_rows, window, strides, padding, precision)
-  return jax.lax.platform_dependent(x, g, cpu=by_rows, default=by_xla)
+  return jax.lax.platform_dependent(x, g, cpu=by_rows, default=transposed)
 
 
 def convolve_doubled(x, kernel, strides, padding, **options):
@@ -93,9 +100,9 @@ def convolve_doubled(x, kernel, strides, padding, **options):
 
   Equal to `convolve(x repeated along both axes)` with a window of 3 and zeros
   around, up to rounding: an output sees 2 x 2 pixels only, through sums of the
-  kernel's rows and columns, which are 4/9 of the products and a quarter of
-  the memory (a form of Shi et al. 2016, "Is the deconvolution layer the same
-  as a convolutional layer?").
+  kernel's rows and columns, which are 4/9 of the products, and the large
+  image is never made (a form of Shi et al. 2016, "Is the deconvolution layer
+  the same as a convolutional layer?").
 
   Args:
     x: [b, h, w, c].
@@ -142,27 +149,27 @@ def _phases(kernel):
   return even, odd
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve(x, kernel, strides, padding, precision):
+def _by_xla(x, kernel, strides, padding, precision):
   return jax.lax.conv_general_dilated(
     x,
     kernel,
     strides,
     padding,
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    dimension_numbers=_LAYOUT,
     precision=precision,
   )
 
 
+_convolve = jax.custom_vjp(_by_xla, nondiff_argnums=(2, 3, 4))
+
+
 def _forward(x, kernel, *static):
-  return _convolve(x, kernel, *static), (x, kernel)
+  return _by_xla(x, kernel, *static), (x, kernel)
 
 
 def _backward(strides, padding, precision, kept, g):
   x, kernel = kept
-  forward = lambda x: _convolve.__wrapped__(
-    x, kernel, strides, padding, precision
-  )
+  forward = lambda x: _by_xla(x, kernel, strides, padding, precision)
   (to_x,) = jax.linear_transpose(forward, x)(g)
   window = kernel.shape[:2]
   return to_x, gradient_to_kernel(x, g, window, strides, padding, precision)

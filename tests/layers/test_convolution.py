@@ -108,10 +108,13 @@ def test_gradients_of_gradients():
 
 def test_what_is_not_there_is_refused():
   x, kernel = _draw(1, 8, 8, 4), _draw(3, 3, 4, 4)
-  with pytest.raises(NotImplementedError, match="dilated"):
+  with pytest.raises(ValueError, match="dilated"):
     convolution.convolve(x, kernel, (1, 1), "SAME", rhs_dilation=(2, 2))
-  with pytest.raises(NotImplementedError, match="grouped"):
+  with pytest.raises(ValueError, match="grouped"):
     convolution.convolve(x, kernel, (1, 1), "SAME", feature_group_count=2)
+  layout = ("NCHW", "OIHW", "NCHW")
+  with pytest.raises(ValueError, match="NHWC"):
+    convolution.convolve(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
   with pytest.raises(ValueError, match="windows of 3"):
     convolution.convolve_doubled(x, kernel, (2, 2), "SAME")
 
