@@ -29,6 +29,16 @@ def scenes_dir(side: int = 32) -> str:
   return str(root)
 
 
+def fields(side: int = 32) -> dict[str, str]:
+  """Return the fields of a config that read the small dataset."""
+  return {
+    "data.name": scenes_name(side),
+    "data.dir": scenes_dir(side),
+    "data.split": "train",
+    "data.eval_split": "validation",
+  }
+
+
 def scenes_source(split: str = "train", side: int = 32) -> source.Source:
   """Return a split of the small dataset."""
   from data import tfds

@@ -44,8 +44,10 @@ def test_parameter_count_is_the_published_one(name, published):
 def test_the_large_models_batches_fit_256_devices(name):
   config = forms.load(name)
   mesh = AbstractMesh((1, 256, 1), sharding.AXES)
-  sharding.check_batch(mesh, config.train.batch_size)
-  sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
+  for section in (config.train, config.eval):
+    assert sharding.check_batch(mesh, section.batch_size) is None
+    with pytest.raises(ValueError, match="256 devices"):
+      sharding.check_batch(mesh, section.batch_size + 128)
 
 
 @pytest.mark.parametrize("name", FULL)

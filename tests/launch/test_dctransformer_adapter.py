@@ -41,7 +41,11 @@ def test_labels_that_fit_pass(tmp_path, num_classes, labels):
   fields = {"model.num_classes": str(num_classes)}
   config = _config(tmp_path, labels, **fields)
   source = datasets.open_source(config, "train")
-  dctransformer.check_source(config, source)
+  assert dctransformer.check_source(config, source) is None
+  with config.unlocked():  # too few classes for the labels, or any for none
+    config.model.num_classes = 2
+  with pytest.raises(errors.CommandError, match=r"model\.num_classes is 2"):
+    dctransformer.check_source(config, source)
 
 
 def test_fewer_classes_of_a_dataset_with_names_are_refused(tmp_path):

@@ -17,10 +17,7 @@ def _train(name, folder, *changes):
   config = flags.load(
     name,
     [
-      ("data.name", scenes_data.scenes_name()),
-      ("data.dir", scenes_data.scenes_dir()),
-      ("data.split", "train"),
-      ("data.eval_split", "validation"),
+      *scenes_data.fields().items(),
       ("train.num_steps", "2"),
       ("train.checkpoint_every", "2"),
       ("train.log_every", "1"),

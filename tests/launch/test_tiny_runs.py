@@ -22,10 +22,7 @@ def _train(name, workdir):
   """Train the tiny form in process, on the small scenes; return its config."""
   config = forms.tiny(name)
   overrides = {
-    "data.name": scenes_data.scenes_name(),
-    "data.dir": scenes_data.scenes_dir(),
-    "data.split": "train",
-    "data.eval_split": "validation",
+    **scenes_data.fields(),
     "data.num_measured": 16,
     "train.num_steps": STEPS,
     "optimizer.warmup_steps": 1,

@@ -18,10 +18,7 @@ STEPS = 120
 def _start(workdir):
   config = "configs/dct_scenes.py:tiny"
   fields = {
-    "data.name": scenes_data.scenes_name(),
-    "data.dir": scenes_data.scenes_dir(),
-    "data.split": "train",
-    "data.eval_split": "validation",
+    **scenes_data.fields(),
     "data.num_measured": 16,
     "train.num_steps": STEPS,
     "train.log_every": 1,

@@ -210,6 +210,28 @@ def test_frozen_codes_rest_in_the_average_too(average):
       assert _equal(*counters)
 
 
+def test_r1_is_of_each_row_alone():
+  critic = dataclasses.replace(tiny.CRITIC, start=0, r1=1.0, r1_every=1)
+  made = tiny.make_task(critic)
+  state = tiny.make_state(made)
+  pixels = made.pixels(tiny.make_batch(made))
+
+  def penalty(rows):
+    told = critic.learn(
+      state.params["discriminator"],
+      state.model_state["discriminator"],
+      rows,
+      rows,
+      jnp.int32(0),
+      KEY,
+    )[2]
+    return metrics.values(told)["adversary/r1"]
+
+  alone = [penalty(pixels[i : i + 1]) for i in range(len(pixels))]
+  assert min(alone) > 0
+  np.testing.assert_allclose(penalty(pixels), np.mean(alone), rtol=1e-4)
+
+
 def test_codebook_starts_on_latents_of_the_data():
   made = tiny.make_task(critic=None)
   state = tiny.make_state(made)
