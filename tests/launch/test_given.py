@@ -62,3 +62,21 @@ def test_the_pictures_own_list_is_kept(workdir, picture, tmp_path, kind):
   # It goes on from there, in different ways.
   assert (drawn["tokens.length"] >= kept).all()
   assert len({x.tobytes() for x in drawn["image"]}) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["upsample", "colorize"])
+def test_what_a_flat_grey_picture_lacks_is_not_added(workdir, tmp_path, kind):
+  path = tmp_path / "grey.png"
+  Image.new("RGB", (32, 32), (90, 90, 90)).save(path)
+  command = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}"]
+  command += [f"--{kind}={path}", "--batch=8", "--num_samples=8"]
+  assert sample.main(command) == 0
+  drawn = sample.load(tmp_path / "out")
+  # 16 luma DCs are given; a sample may stop at once, but not all do.
+  assert (drawn["tokens.length"] >= 16).all()
+  channel = drawn["tokens.channel"]
+  places = np.arange(channel.shape[1])
+  added = (places >= 16) & (places < drawn["tokens.length"][:, None])
+  assert added.any()
+  assert (channel[added] >= {"upsample": 1, "colorize": 64}[kind]).all()
