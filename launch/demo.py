@@ -8,31 +8,25 @@ Ten minutes on two CPU cores. Renders the embedded dataset on first use, trains
 the path of a page with all pictures. Started again, it goes on where it was.
 """
 
-import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from PIL import Image
 
 from dctransformer import dct, decode, prefix, sparse
 from launch import (
-  datasets,
   demo_figures,
+  demo_frame,
   errors,
   evaluate,
   flags,
-  pictures,
-  report,
   request,
   sample,
   setup,
-  tasks,
   train,
 )
 
@@ -68,12 +62,8 @@ def main(argv: list[str]) -> int:
     print(f"{finished.reason}: the same command goes on")
     return train.EXIT_RESUMABLE
   figures = show(workdir, _BATCH if not args.tiny else 8)
-  print(demo_figures.table(figures))
-  usage = resource.getrusage(resource.RUSAGE_SELF)
-  cpu = usage.ru_utime + usage.ru_stime
-  print(f"{time.monotonic() - began:.0f} s, {cpu:.0f} CPU seconds")
-  print(f"samples   {workdir / 'demo' / 'grid.png'}")
-  print(f"page      {report.write(workdir)}")
+  shown = {"samples": workdir / "demo" / "grid.png"}
+  demo_frame.end(workdir, figures, began, shown)
   return 0
 
 
@@ -89,8 +79,10 @@ def show(workdir: Path, batch: int) -> list[demo_figures.Figure]:
   """
   job = evaluate.open_job(workdir)
   run = job.run
-  likelihood = evaluate.evaluate(job, "likelihood")
-  evaluate.write(job, "likelihood", likelihood)
+  content = evaluate.evaluate(job, "likelihood")
+  evaluate.write(job, "likelihood", content)
+  likelihood = content["values"]
+  dealt = evaluate.rates_of_dealt_labels(job)
   asked = request.from_config(run.config, temperature=_TEMPERATURE)
   out = workdir / "demo"
   num = _NUM_SAMPLES if batch == _BATCH else 4 * batch
@@ -98,13 +90,17 @@ def show(workdir: Path, batch: int) -> list[demo_figures.Figure]:
 
   drawn = sample.load(out)
   samples = demo_figures.Pictures(drawn["image"], drawn["label"])
-  held_out = read(run.config, run.adapter, run.config.data.eval_split)
-  trained = read(run.config, run.adapter, run.config.data.split)
+  read = lambda split: demo_frame.read(run.config, run.adapter, split)
+  held_out, trained = (
+    read(run.config.data.eval_split),
+    read(run.config.data.split),
+  )
   figures = [
     demo_figures.Figure(
       "bits, of optimised JPEG's",
-      likelihood["values"]["bits_over_jpeg"],
+      likelihood["bits_over_jpeg"],
       high=_MAX_BITS_OVER_JPEG,
+      blind=dealt["bits_per_pixel"] / likelihood["jpeg_bits_per_pixel"],
     ),
     *demo_figures.of_lists(drawn, float(run.measured["mean_length"])),
   ]
@@ -128,21 +124,17 @@ def show(workdir: Path, batch: int) -> list[demo_figures.Figure]:
       )
     )
 
-  rows = np.concatenate(
-    [given[:, None], results, held_out.images[: len(given), None]], axis=1
+  save = lambda name, image: demo_frame.save(workdir, job.step, name, image)
+  save(
+    "samples-beside-real", demo_frame.beside(samples.images, held_out.images)
   )
-  conditioned = pictures.grid(
-    rows.reshape(-1, *rows.shape[2:]), columns=rows.shape[1]
+  save(
+    f"{kind}-given-results-real",
+    demo_frame.in_rows(given, results, held_out.images[: len(given)]),
   )
-  show_too = lambda name, image: save(workdir, job.step, name, image)
-  show_too("samples-beside-real", side_by_side(samples.images, held_out.images))
-  show_too(f"{kind}-given-results-real", conditioned)
   for name in ("heat_maps", "progressive"):
-    show_too(name, np.asarray(Image.open(out / f"{name}.png")))
-  path = workdir / "eval" / str(job.step) / "demo.json"
-  path.write_text(
-    json.dumps({"demo": {x.name: float(x.value) for x in figures}}, indent=2)
-  )
+    save(name, np.asarray(Image.open(out / f"{name}.png")))
+  demo_frame.keep(workdir, job.step, figures)
   return figures
 
 
@@ -181,33 +173,6 @@ def condition(run, state, held_out, kind):
   )
   results = np.asarray(samples.images)
   return np.asarray(given), results.reshape(count, _RESULTS, *images.shape[1:])
-
-
-def read(
-  config: ml_collections.ConfigDict, adapter: tasks.Adapter, split: str
-) -> demo_figures.Pictures:
-  """Reads all pictures of a split, as the task sees them, and their labels."""
-  source = datasets.open_source(config, split)
-  images, labels = [], []
-  for batch in datasets.image_batches(config, adapter, source, 100):
-    images.append(batch["image"][batch["mask"]])
-    labels.append(batch["label"][batch["mask"]])
-  return demo_figures.Pictures(np.concatenate(images), np.concatenate(labels))
-
-
-def save(workdir: Path, step: int, name: str, image: np.ndarray) -> None:
-  """Puts a picture where the report of a run finds it."""
-  folder = workdir / "samples"
-  folder.mkdir(exist_ok=True)
-  Image.fromarray(image).save(folder / f"{step}-{name}.png")
-
-
-def side_by_side(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Sets up to 32 pictures beside as many others, [n, h, w, 3] each."""
-  shown = min(32, len(images), len(others))
-  grids = [pictures.grid(x[:shown], columns=8) for x in (images, others)]
-  gap = np.full((len(grids[0]), 12, 3), 255, np.uint8)
-  return np.hstack([grids[0], gap, grids[1]])
 
 
 if __name__ == "__main__":

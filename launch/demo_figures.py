@@ -5,11 +5,14 @@ matters, beside what a model that ignores its label would get.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from data.scenes import rules, scene
+
+# The column of what a model that ignores its label gets.
+IGNORING = "ignoring the label"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,9 @@ class Figure:
     value: measured.
     low: least value that passes, or None.
     high: greatest value that passes, or None.
-    blind: the value of a model that ignores its label, or None.
+    blind: the value where labels are dealt out at random, which is what a
+      model that ignores its label gets; None where no label plays a part, so
+      that the value is the same.
   """
 
   name: str
@@ -152,22 +157,42 @@ def nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
   return np.sqrt(np.maximum(squares.min(axis=1), 0) / a.shape[1])
 
 
-def table(figures: list[Figure]) -> str:
-  """Lay figures out for the terminal."""
-  width = max(len(figure.name) for figure in figures)
-  last = "ignoring the label" if any(x.blind for x in figures) else ""
-  lines = [f"{'':<{width}}  {'value':>7}  {'bar':<13} {last}"]
+def rows(figures: Sequence[Figure]) -> list[dict[str, str]]:
+  """Write figures out as cells: value, bar, ignoring the label, verdict."""
+  labelled = any(figure.blind is not None for figure in figures)
+  cells = []
   for figure in figures:
-    blind = "" if figure.blind is None else f"{figure.blind:.3f}"
-    verdict = "" if figure.passed else "  MISSED"
-    lines.append(
-      f"{figure.name:<{width}}  {figure.value:7.3f}  {_bar(figure):<13} {blind}"
-      f"{verdict}"
+    row = {"figure": figure.name, "value": f"{figure.value:.3f}"}
+    row["bar"] = bar(figure)
+    if labelled:
+      alike = figure.blind is None
+      row[IGNORING] = "the same" if alike else f"{figure.blind:.3f}"
+    row["verdict"] = "" if figure.passed else "MISSED"
+    cells.append(row)
+  return cells
+
+
+def table(figures: Sequence[Figure]) -> str:
+  """Lay figures out for the terminal."""
+  cells = rows(figures)
+  names = list(cells[0])
+  cells = [{"figure": "", "verdict": "", **{x: x for x in names[1:-1]}}, *cells]
+  width = {name: max(len(row[name]) for row in cells) for name in names}
+  lines = [
+    "  ".join(
+      f"{row[x]:>{width[x]}}" if x == "value" else f"{row[x]:<{width[x]}}"
+      for x in names
     )
+    for row in cells
+  ]
+  missed = sum(not figure.passed for figure in figures)
+  if missed:
+    lines.append(f"{missed} of {len(figures)} figures miss their bar")
   return "\n".join(line.rstrip() for line in lines)
 
 
-def _bar(figure):
+def bar(figure: Figure) -> str:
+  """Write the bar out, "" where there is none."""
   if figure.low is None and figure.high is None:
     return ""
   if figure.low is None:

@@ -10,8 +10,6 @@ with a table of figures beside their bars and the path of a page with all
 pictures. Started again, it goes on where it was.
 """
 
-import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -24,14 +22,13 @@ from PIL import Image
 from data.scenes import rules
 from launch import (
   datasets,
-  demo,
   demo_figures,
+  demo_frame,
   demo_sundae,
   errors,
   evaluate,
   flags,
   pictures,
-  report,
   request,
   sample,
   setup,
@@ -77,18 +74,9 @@ def main(argv: list[str]) -> int:
     *by_class(run, scenes["class"], batch),
     *by_segmentation(args.workdir / "segmentation", run, batch),
   ]
-  step = str(evaluate.open_job(run).step)
-  path = run / "eval" / step / "demo.json"
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(
-    json.dumps({"demo": {x.name: float(x.value) for x in figures}}, indent=2)
-  )
-  print(demo_figures.table(figures))
-  usage = resource.getrusage(resource.RUSAGE_SELF)
-  cpu = usage.ru_utime + usage.ru_stime
-  print(f"{time.monotonic() - began:.0f} s, {cpu:.0f} CPU seconds")
-  print(f"samples   {run / 'demo' / 'grid.png'}")
-  print(f"page      {report.write(run)}")
+  demo_frame.keep(run, evaluate.open_job(run).step, figures)
+  shown = {"samples": run / "demo" / "grid.png"}
+  demo_frame.end(run, figures, began, shown)
   return 0
 
 
@@ -102,17 +90,18 @@ def by_class(workdir: Path, scenes, batch: int) -> list[demo_figures.Figure]:
   """
   job = evaluate.open_job(workdir)
   run = job.run
-  likelihood = evaluate.evaluate(job, "likelihood")
-  evaluate.write(job, "likelihood", likelihood)
+  content = evaluate.evaluate(job, "likelihood")
+  evaluate.write(job, "likelihood", content)
+  dealt = evaluate.rates_of_dealt_labels(job)
   asked = request.from_config(run.config, temperature=_TEMPERATURE)
   out = workdir / "demo"
   num = _NUM_SAMPLES if batch == _BATCH else 4 * batch
   sample.draw(run, asked, num, out, batch=batch, stream=sys.stderr)
   drawn = sample.load(out)
   samples = demo_figures.Pictures(drawn["image"], drawn["label"])
-  read = lambda split: demo.read(scenes, run.adapter, split)
+  read = lambda split: demo_frame.read(scenes, run.adapter, split)
   held_out, known = read(scenes.data.eval_split), read(scenes.data.split)
-  decoded = demo.read(run.config, run.adapter, run.config.data.eval_split)
+  decoded = demo_frame.read(run.config, run.adapter, run.config.data.eval_split)
 
   count = min(_COMPLETED, len(held_out.images))
   given, results, kept = complete_halves(run, job.state, held_out, count)
@@ -127,22 +116,20 @@ def by_class(workdir: Path, scenes, batch: int) -> list[demo_figures.Figure]:
   wide = workdir / "demo" / "large"
   sample.draw(run, large, 4, wide, batch=4, stream=sys.stderr)
 
-  save = lambda name, image: demo.save(workdir, job.step, name, image)
+  save = lambda name, image: demo_frame.save(workdir, job.step, name, image)
   save(
-    "samples-beside-real", demo.side_by_side(samples.images, held_out.images)
+    "samples-beside-real", demo_frame.beside(samples.images, held_out.images)
   )
-  rows = np.concatenate(
-    [given[:, None], results, held_out.images[:count, None]], axis=1
-  )[:_SHOWN]
   save(
     "given-results-real",
-    pictures.grid(rows.reshape(-1, *rows.shape[2:]), columns=_RESULTS + 2),
+    demo_frame.in_rows(given, results, held_out.images[:count], rows=_SHOWN),
   )
   save("larger-than-trained", np.asarray(Image.open(wide / "grid.png")))
   return [
     demo_figures.Figure(
       "nats a code, held out",
-      likelihood["values"]["bits_per_element"] * np.log(2),
+      content["values"]["bits_per_element"] * np.log(2),
+      blind=dealt["bits_per_element"] * np.log(2),
     ),
     demo_figures.Figure(
       "first stage alone, colour right (share)",
@@ -182,7 +169,7 @@ def by_segmentation(
   told = demo_figures.Pictures(drawn["image"], labels)
   shown = min(2 * 8, num)
   rows = np.stack([drawn["given"], drawn["image"]], axis=1)[:shown]
-  demo.save(
+  demo_frame.save(
     page,
     evaluate.open_job(page).step,
     "maps-and-results",

@@ -9,8 +9,6 @@ pictures, and ends with a table of figures beside their bars and the path of a
 page with all pictures. Started again, it goes on where it was.
 """
 
-import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -22,14 +20,12 @@ import numpy as np
 
 from launch import (
   animation,
-  demo,
   demo_figures,
+  demo_frame,
   errors,
   evaluate,
   first_stages,
   flags,
-  pictures,
-  report,
   request,
   runs,
   sample,
@@ -46,7 +42,6 @@ _BATCH = 32
 _INPAINTED = 32  # held-out pictures
 _RESULTS = 3  # for each of them
 _SHOWN = 6
-_ENLARGED = 2
 
 
 @errors.command
@@ -69,13 +64,9 @@ def main(argv: list[str]) -> int:
     print(f"{finished.reason}: the same command goes on")
     return train.EXIT_RESUMABLE
   figures = show(run, scenes, 8 if args.tiny else _BATCH)
-  print(demo_figures.table(figures))
-  usage = resource.getrusage(resource.RUSAGE_SELF)
-  cpu = usage.ru_utime + usage.ru_stime
-  print(f"{time.monotonic() - began:.0f} s, {cpu:.0f} CPU seconds")
-  print(f"samples   {run / 'demo' / 'grid.png'}")
-  print(f"denoising {run / 'demo' / 'denoising.gif'}")
-  print(f"page      {report.write(run)}")
+  names = {"samples": "grid.png", "denoising": "denoising.gif"}
+  shown = {name: run / "demo" / file for name, file in names.items()}
+  demo_frame.end(run, figures, began, shown)
   return 0
 
 
@@ -118,7 +109,7 @@ def show(
   sample.draw(run, asked, num, out, batch=batch, stream=sys.stderr)
   drawn = sample.load(out)
   samples = demo_figures.Pictures(drawn["image"], drawn["label"])
-  read = lambda split: demo.read(scenes, run.adapter, split)
+  read = lambda split: demo_frame.read(scenes, run.adapter, split)
   held_out, known = read(scenes.data.eval_split), read(scenes.data.split)
 
   count = min(_INPAINTED, len(held_out.images))
@@ -143,24 +134,20 @@ def show(
     ),
     demo_figures.Figure("steps taken, mean", float(drawn["steps"].mean())),
   ]
-  save = lambda name, image: demo.save(workdir, job.step, name, image)
+  save = lambda name, image: demo_frame.save(workdir, job.step, name, image)
   save(
     "samples-beside-real",
-    demo.side_by_side(samples.images, held_out.images),
+    demo_frame.beside(samples.images, held_out.images),
   )
-  rows = np.concatenate(
-    [given[:, None], results, held_out.images[:count, None]], axis=1
-  )[:_SHOWN]
-  save("given-results-real", _enlarged(rows.reshape(-1, *rows.shape[2:]), 5))
+  rows = demo_frame.in_rows(
+    given, results, held_out.images[:count], rows=_SHOWN
+  )
+  save("given-results-real", rows)
   strip = animation.write(out / "strip", drawn["frames"][:_SHOWN], "strip")
   (workdir / "samples" / f"{job.step}-denoising.png").write_bytes(
     strip.read_bytes()
   )
-  path = workdir / "eval" / str(job.step) / "demo.json"
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(
-    json.dumps({"demo": {x.name: float(x.value) for x in figures}}, indent=2)
-  )
+  demo_frame.keep(workdir, job.step, figures)
   return figures
 
 
@@ -211,11 +198,6 @@ def _spread(results):
   labels = np.repeat(np.arange(len(results)), results.shape[1])
   flat = results.reshape(-1, *results.shape[2:])
   return demo_figures.within_class_distance(flat, labels)
-
-
-def _enlarged(images, columns):
-  images = images.repeat(_ENLARGED, axis=1).repeat(_ENLARGED, axis=2)
-  return pictures.grid(images, columns=columns)
 
 
 if __name__ == "__main__":

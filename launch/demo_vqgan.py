@@ -10,7 +10,6 @@ and with it. Started again, it goes on where it was.
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from PIL import Image
 
 from data.scenes import rules
 from evaluation import pixels
@@ -27,11 +25,11 @@ from launch import (
   code_usage,
   datasets,
   demo_figures,
+  demo_frame,
   errors,
   evaluate,
   flags,
   pictures,
-  report,
   setup,
   train,
 )
@@ -64,12 +62,7 @@ def main(argv: list[str]) -> int:
     if not _path(args.workdir, phase).is_file():
       look(args.workdir, phase)
   figures = judge(args.workdir)
-  print(demo_figures.table(figures))
-  usage = resource.getrusage(resource.RUSAGE_SELF)
-  cpu = usage.ru_utime + usage.ru_stime
-  print(f"{time.monotonic() - began:.0f} s, {cpu:.0f} CPU seconds")
-  print(f"pictures  {draw(args.workdir)}")
-  print(f"page      {report.write(args.workdir)}")
+  demo_frame.end(args.workdir, figures, began, {"pictures": draw(args.workdir)})
   return 0
 
 
@@ -131,9 +124,7 @@ def judge(workdir: Path) -> list[demo_figures.Figure]:
     figure("Laplacian energy with it (of real)", after["edges"]),
     figure("its distance from real (of that before)", off[1] / off[0], high=1),
   ]
-  path = workdir / "eval" / str(_content(workdir, "with")["step"]) / "demo.json"
-  path.parent.mkdir(parents=True, exist_ok=True)
-  rundir.write_json(path, {"demo": {x.name: float(x.value) for x in figures}})
+  demo_frame.keep(workdir, _content(workdir, "with")["step"], figures)
   return figures
 
 
@@ -146,10 +137,7 @@ def draw(workdir: Path) -> Path:
   rows = rows.repeat(_ENLARGED, 1).repeat(_ENLARGED, 2)
   image = pictures.grid(rows, columns=len(held[0]["real"]))
   step = _content(workdir, "with")["step"]
-  path = workdir / "samples" / f"{step}-real-without-with.png"
-  path.parent.mkdir(exist_ok=True)
-  Image.fromarray(image).save(path)
-  return path
+  return demo_frame.save(workdir, step, "real-without-with", image)
 
 
 def laplacian_energy(images: np.ndarray) -> float:

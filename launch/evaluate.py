@@ -212,15 +212,43 @@ def table(content: Mapping[str, Any]) -> str:
   return "\n".join([head, *lines])
 
 
+def rates_of_dealt_labels(job: Job) -> dict[str, float]:
+  """Measures the likelihood with every example's label drawn at random.
+
+  A model that ignores its label would reach the same with the right ones.
+  """
+  key, classes = jax.random.key(job.run.config.seed), job.source.num_classes
+
+  @jax.jit
+  @jax.vmap  # by example: all chunks of a picture have one label
+  def deal(example_id):
+    return jax.random.randint(
+      jax.random.fold_in(key, example_id), (), 0, classes
+    )
+
+  return _rates(
+    job, lambda batch: {**batch, "label": deal(batch["example_id"])}
+  )
+
+
 def _likelihood(job: Job) -> dict[str, float]:
   """Bits an element, a pixel and an image, beside JPEG's on the same images."""
+  rates = _rates(job)
+  if tasks.offers(job.run.adapter, "jpeg_quality"):
+    rates |= _jpeg(job, rates.get("bits_per_pixel"))
+  return rates
+
+
+def _rates(job: Job, change: Callable = lambda batch: batch):
+  """Measures the likelihood of batches that `change` has passed."""
   run = job.run
+  batches = datasets.eval_batches(
+    run.config, run.adapter, run.measured, job.source, job.mesh, job.limit
+  )
   sums = likelihood.measure(
     jax.jit(run.task.eval_step),
     job.state,
-    datasets.eval_batches(
-      run.config, run.adapter, run.measured, job.source, job.mesh, job.limit
-    ),
+    map(change, batches),
     jax.random.key(run.config.seed),
   )
   wrong = sums.nonfinite()
@@ -228,12 +256,9 @@ def _likelihood(job: Job) -> dict[str, float]:
     raise errors.CommandError(
       f"not finite: {', '.join(wrong)}: the checkpoint of step {job.step} is "
       "of a run that diverged",
-      "python -m launch.report --workdir=" + shlex.quote(str(job.run.workdir)),
+      "python -m launch.report --workdir=" + shlex.quote(str(run.workdir)),
     )
-  rates = evaluators.rates(sums, run.adapter.LIKELIHOOD)
-  if tasks.offers(run.adapter, "jpeg_quality"):
-    rates |= _jpeg(job, rates.get("bits_per_pixel"))
-  return rates
+  return evaluators.rates(sums, run.adapter.LIKELIHOOD)
 
 
 def _jpeg(job: Job, bits_per_pixel: float | None) -> dict[str, float]:

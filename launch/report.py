@@ -21,7 +21,7 @@ from typing import Any
 import jinja2
 import matplotlib.figure
 
-from launch import curves, errors, flags, runs
+from launch import curves, demo_figures, errors, flags, runs
 from training import rundir
 
 # Curves with a figure of their own come first, in this order of groups.
@@ -173,7 +173,15 @@ def _evaluations(workdir: Path) -> Iterator[dict[str, Any]]:
   folder = max(folders, key=lambda path: int(path.name))
   for path in sorted(folder.glob("*.json")):
     content = _read(path)
-    if "values" in content:
+    if "figures" in content:
+      figures = [demo_figures.Figure(**x) for x in content["figures"]]
+      rows = demo_figures.rows(figures)
+      yield {
+        "name": f"figures of the {path.stem}, step {folder.name}",
+        "head": list(rows[0]),
+        "rows": [list(row.values()) for row in rows],
+      }
+    elif "values" in content:
       note = (
         f"{content['num_examples']:,} of {content['split_size']:,} examples "
         f"of {content['dataset']}, step {folder.name}"
@@ -181,10 +189,10 @@ def _evaluations(workdir: Path) -> Iterator[dict[str, Any]]:
       if not content["comparable"]:
         note += ": not comparable"
       yield _table(content["metric"], content["values"], note)
-      continue
-    for name, values in content.items():
-      if isinstance(values, Mapping):
-        yield _table(f"{name}, step {folder.name}", values, "")
+    else:
+      for name, values in content.items():
+        if isinstance(values, Mapping):
+          yield _table(f"{name}, step {folder.name}", values, "")
 
 
 def _table(name, values, note) -> dict[str, Any]:

@@ -80,3 +80,27 @@ def test_lists_are_measured_by_their_bars():
   assert not any(x.passed for x in demo_figures.of_lists(bad, 95.0))
   table = demo_figures.table(demo_figures.of_lists(bad, 95.0))
   assert table.count("MISSED") == 4
+
+
+def test_every_figure_stands_beside_one_of_a_blind_model():
+  figures = [
+    demo_figures.Figure("colour", 0.9, low=0.8, blind=0.2),
+    demo_figures.Figure("place", 0.3, high=0.2),
+  ]
+  rows = demo_figures.rows(figures)
+  assert [row[demo_figures.IGNORING] for row in rows] == ["0.200", "the same"]
+  assert [row["verdict"] for row in rows] == ["", "MISSED"]
+  lines = demo_figures.table(figures).splitlines()
+  assert lines[0].split() == ["value", "bar", "ignoring", "the", "label"]
+  assert lines[2].split() == [
+    "place",
+    "0.300",
+    "<=",
+    "0.2",
+    "the",
+    "same",
+    "MISSED",
+  ]
+  assert lines[-1] == "1 of 2 figures miss their bar"
+  # Where no figure depends on labels there is no such column.
+  assert demo_figures.IGNORING not in demo_figures.rows(figures[1:])[0]

@@ -1,6 +1,8 @@
+import dataclasses
 import json
 import os
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -44,6 +46,18 @@ def test_likelihood_of_the_whole_split(workdir, data, capsys):
   with np.load(data) as archive:
     bits = [jpeg.scan_bits(x, 75) for x in archive["validation_images"]]
   assert values["jpeg_bits_per_image"] == pytest.approx(np.mean(bits))
+
+
+def test_dealt_labels_cost_only_those_who_read_them(workdir):
+  job = evaluate.open_job(workdir)
+  told = lambda job: evaluate.METRICS["likelihood"](job)["bits_per_pixel"]
+  dealt = lambda job: evaluate.rates_of_dealt_labels(job)["bits_per_pixel"]
+  assert dealt(job) != pytest.approx(told(job), rel=1e-3)
+  table = job.state.sampling_params["table"]
+  blind = jnp.broadcast_to(table.mean(axis=0, keepdims=True), table.shape)
+  state = job.state.replace(params={"table": blind})
+  job = dataclasses.replace(job, state=state)
+  assert dealt(job) == pytest.approx(told(job), rel=1e-6)
 
 
 def test_data_may_have_moved_and_batches_differ(workdir, data, capsys):

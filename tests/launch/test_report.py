@@ -62,6 +62,10 @@ def test_page_holds_everything(tmp_path, capsys):
   (run / "eval" / "400").mkdir(parents=True)
   own = {"step": 400, "likelihood": {"eval/bits_per_pixel": 0.315}}
   (run / "eval" / "400" / "eval.json").write_text(json.dumps(own))
+  figure = {"name": "colours", "value": 0.75, "low": 0.8, "blind": 0.1}
+  (run / "eval" / "400" / "demo.json").write_text(
+    json.dumps({"figures": [figure]})
+  )
   assert report.main([f"--workdir={run}"]) == 0
   out = capsys.readouterr().out
   assert "completed at step 400 of 400" in out and "productive 75%" in out
@@ -69,6 +73,9 @@ def test_page_holds_everything(tmp_path, capsys):
   assert page.count("data:image/png;base64") == 3
   for text in ("train/loss", "samples/400.png", "0.315", "9.9.9"):
     assert text in page
+  for cell in ("colours", "&gt;= 0.8", "0.100", "MISSED"):
+    assert f"<td>{cell}</td>" in page
+  assert '<td class="number">0.750</td>' in page
   assert "<b>" not in page and "http" not in page
 
 

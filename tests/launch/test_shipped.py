@@ -21,6 +21,9 @@ def test_a_trained_model_beats_huffman_coding(tmp_path):
   values = evaluate.METRICS["likelihood"](job)
   assert values["jpeg_quality"] == run.config.model.quality
   assert 0.3 < values["bits_over_jpeg"] < 0.75
+  # What it is told of a picture's class is worth bits.
+  dealt = evaluate.rates_of_dealt_labels(job)
+  assert dealt["bits_per_pixel"] > 1.03 * values["bits_per_pixel"]
 
 
 def test_the_first_stage_that_ships_is_the_one_of_its_config():
