@@ -53,8 +53,7 @@ def make_train_encode(
   """
   if chunks_per_image < 1:
     raise ValueError(f"chunks_per_image {chunks_per_image} must be at least 1")
-  prepare = _Prepare(codec, resize, fit)
-  lists = _Lists(codec, plan.max_elements)
+  listed = _Listed(codec, resize, fit, plan.max_elements)
   table = tf.constant(chunks.cdf_table(plan))
 
   def encode(record, seed):
@@ -62,11 +61,10 @@ def make_train_encode(
     image = record["image"]
     if flip:
       image = tf.cond(u[-1] < 0.5, lambda: image[:, ::-1], lambda: image)
-    image, size = prepare(image)
-    row = lists(image)
+    row = listed(image)
     cdf = tf.gather(table, _num_chunks(plan, row))
     chunk = tf.reduce_sum(tf.cast(u[:-1, None] >= cdf, tf.int32), axis=1)
-    return _rows(codec, record, image, size, row, chunk)
+    return _rows(record, row, chunk)
 
   return encode
 
@@ -82,15 +80,12 @@ def make_eval_encode(
 
   Arguments and errors as in `make_train_encode`; r is the number of chunks.
   """
-  prepare = _Prepare(codec, resize, fit)
-  lists = _Lists(codec, plan.max_elements)
+  listed = _Listed(codec, resize, fit, plan.max_elements)
 
   def encode(record, seed):
     del seed
-    image, size = prepare(record["image"])
-    row = lists(image)
-    chunk = tf.range(_num_chunks(plan, row))
-    return _rows(codec, record, image, size, row, chunk)
+    row = listed(record["image"])
+    return _rows(record, row, tf.range(_num_chunks(plan, row)))
 
   return encode
 
@@ -107,16 +102,46 @@ def make_list_encode(
   Arguments and errors as in `make_train_encode`; the list has room for
   max_elements, by default for every coefficient of the canvas.
   """
-  prepare = _Prepare(codec, resize, fit)
-  lists = _Lists(codec, max_elements or codec.max_total)
+  listed = _Listed(codec, resize, fit, max_elements or codec.max_total)
 
   def encode(record, seed):
     del seed
-    image, size = prepare(record["image"])
-    row = lists(image)
-    return _rows(codec, record, image, size, row, tf.zeros([1], tf.int32))
+    return _rows(record, listed(record["image"]), tf.zeros([1], tf.int32))
 
   return encode
+
+
+class _Listed:
+  """Frames an image, uint8 [h, w, 3], and lists it.
+
+  Pictures that fill the canvas as they are take a path of their own, where all
+  shapes are known.
+  """
+
+  def __init__(self, codec, resize, fit, room):
+    self._block = codec.block
+    self._canvas = (codec.rows * codec.block, codec.cols * codec.block)
+    self._may_fill = resize in (None, max(self._canvas))
+    self._prepare = _Prepare(codec, resize, fit)
+    self._lists = _Lists(codec, room)
+
+  def __call__(self, image):
+    filled = (*self._canvas, 3)
+    framed = lambda: self._described(*self._prepare(image))
+    if not (self._may_fill and image.shape.is_compatible_with(filled)):
+      return framed()
+    # Not ensure_shape: graph optimisation then believes it of every picture.
+    return tf.cond(
+      tf.reduce_all(tf.equal(tf.shape(image), filled)),
+      lambda: self._described(
+        tf.reshape(image, filled), tf.constant(self._canvas)
+      ),
+      framed,
+    )
+
+  def _described(self, image, size):
+    blocks = tf.shape(image)[:2] // self._block
+    return {**self._lists(image), "size": size, "blocks": blocks}
 
 
 class _Prepare:
@@ -200,10 +225,12 @@ class _Lists:
     length = tf.size(index)
 
     room = self._room
-    pad = [[0, room - length], [0, 0]]
-    places = tf.pad(tf.gather(self._places, index), pad)
-    channel, position = tf.unstack(tf.ensure_shape(places, [room, 2]), axis=1)
-    value = tf.pad(clipped[:room], pad[:1])
+    pad = [[0, room - length]]
+    places = tf.ensure_shape(
+      tf.pad(tf.gather(self._places, index), pad), [room]
+    )
+    channel, position = tf.unstack(tf.bitcast(places, tf.int16), axis=1)
+    value = tf.pad(clipped[:room], pad)
     return {
       "channel": channel,
       "position": position,
@@ -264,7 +291,10 @@ def _pieces(codec):
 
 
 def _places(codec):
-  """Channel and position of cells in visit order, int16 [max_total, 2]."""
+  """Channel and position of cells in visit order, two int16 in an int32.
+
+  One gather of these [max_total] is faster than one of pairs.
+  """
   grid = np.arange(codec.num_positions, dtype=np.int16)
   grid = grid.reshape(codec.rows, codec.cols)
   grids = [grid.reshape(-1), grid[::2, ::2].reshape(-1)]
@@ -274,7 +304,7 @@ def _places(codec):
     order.astype(np.int16), [grids[kind].size for kind in kinds]
   )
   position = np.concatenate([grids[kind] for kind in kinds])
-  return np.stack([channel, position], axis=1)
+  return np.stack([channel, position], axis=1).view(np.int32)[:, 0]
 
 
 def _quantise(values, scale, shift):
@@ -295,12 +325,10 @@ def _num_chunks(plan, row):
   return tf.minimum(count, plan.max_chunks)
 
 
-def _rows(codec, record, image, size, row, chunk):
+def _rows(record, row, chunk):
   """Repeats the image's row for every chunk [r]."""
   row = {
     **row,
-    "size": size,
-    "blocks": tf.shape(image)[:2] // codec.block,
     "label": tf.cast(record["label"], tf.int32),
     "example_id": tf.cast(record["example_id"], tf.int32),
   }

@@ -19,7 +19,7 @@ _PLAN = chunks.Plan(chunk_len=64, overlap=16, max_chunks=12)
 
 def _record(image, label=3, example_id=7):
   return {
-    "image": tf.constant(image),
+    "image": tf.convert_to_tensor(image),
     "label": tf.constant(label),
     "example_id": tf.constant(example_id),
   }
@@ -60,6 +60,23 @@ def test_lists_equal_the_definition(codec, h, w):
   assert row["clipped"] == dct.clip(codec, coefficients)[1]
   assert (codec.max_value == 40) == (row["clipped"] > 0)
   assert row["blocks"].tolist() == [[h // codec.block, w // codec.block]]
+
+
+@pytest.mark.parametrize("resize", [None, 48])
+def test_pictures_of_any_size_share_one_function(resize):
+  # As in a pipeline, where no shape is known before the picture is there.
+  encode_list = encode.make_list_encode(_CODEC, resize=resize)
+  encoder = tf.function(
+    lambda image: encode_list(_record(image), tf.zeros(2, tf.int32)),
+    input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+  )
+  for h, w in ((48, 48), (48, 32), (32, 48)):
+    image = lists.picture(h, w)
+    row = {name: leaf.numpy() for name, leaf in encoder(image).items()}
+    expected = lists.definition(_CODEC, image, _CODEC.max_total)
+    lists.assert_same(_CODEC, row, expected, ties=1e-4)
+    assert row["size"].tolist() == [[h, w]]
+    assert row["blocks"].tolist() == [[h // 8, w // 8]]
 
 
 @pytest.mark.parametrize("name", ["05.png", "14.png", "20.png"])
