@@ -136,6 +136,10 @@ def make_builder(
       from data.ffhq import builder as ffhq
 
       return ffhq.Ffhq(**options)
+    if dataset == "lsun" and config:
+      from data.lsun import builder as lsun
+
+      return lsun.Lsun(config=config, **options)
     return tfds.builder(name, **options)
   except tfds.core.DatasetNotFoundError as error:
     raise source.DataError(
@@ -152,6 +156,9 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> None:
 
   Raises DataError with the reason where that fails.
   """
+  manual = pathlib.Path(os.path.expanduser(manual_dir))
+  if manual_dir and not manual.is_dir():
+    raise source.DataError(f"cannot prepare {name}: {manual} is no folder")
   builder = make_builder(
     name, data_dir, file_format=tfds.core.FileFormat.ARRAY_RECORD
   )
@@ -160,7 +167,7 @@ def prepare(name: str, data_dir: str = "", manual_dir: str = "") -> None:
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
   config = tfds.download.DownloadConfig(
-    manual_dir=os.path.expanduser(manual_dir) or None
+    manual_dir=str(manual) if manual_dir else None
   )
   with open(parent / ".lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
 """Prepares a TFDS dataset: downloads what can be, and writes array_record.
 
     python -m launch.prepare imagenet2012 --manual_dir=DOWNLOADS
-    python -m launch.prepare lsun/bedroom
+    python -m launch.prepare lsun/bedroom [--manual_dir=UNPACKED]
 
 Training prepares the embedded scenes by itself, and nothing else.
 """
@@ -37,13 +37,11 @@ def _check_packages(name: str) -> None:
   if name.partition("/")[0] != "lsun":
     return
   try:
-    importlib.import_module("tensorflow_io")
+    importlib.import_module("lmdb")
   except ImportError as error:
     raise errors.CommandError(
-      f"TFDS reads {name} with tensorflow_io, which cannot be imported "
-      f"({error}): install it beside a TensorFlow that it supports and prepare "
-      "there; any environment reads what is prepared",
-      "pip install tensorflow-io",
+      f"{name} is read with the package lmdb ({error})",
+      "pip install -e '.[lsun]'",
     ) from error
 
 

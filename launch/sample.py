@@ -31,6 +31,7 @@ from PIL import Image
 from evaluation import atomic, generation
 from launch import (
   animation,
+  archive,
   errors,
   pictures,
   request,
@@ -161,41 +162,43 @@ def read_tokens(structure: Any, part: dict[str, np.ndarray]) -> Any:
 def _write(run, asked, samples, structure, out) -> list[Path]:
   """Writes the pictures and the archive of finished samples."""
   (out / "images").mkdir(parents=True, exist_ok=True)
-  images, sizes, labels, steps, index = [], [], [], [], 0
+  first = samples.part(0)
+  small = [name for name in ("size", "label", "steps") if name in first]
+  held: dict[str, list[np.ndarray]] = {name: [] for name in small}
+  shown, index = [], 0
   for part in samples.parts():
+    shown += list(part["image"][: max(_SHOWN - index, 0)])
     for image, (height, width) in zip(part["image"], part["size"]):
       path = out / "images" / f"{index:06d}.png"
       Image.fromarray(image[:height, :width]).save(path)
       index += 1
-    images.append(part["image"])
-    sizes.append(part["size"])
-    labels.append(part.get("label", np.zeros(len(part["image"]), np.int32)))
-    steps += [part["steps"]] if "steps" in part else []
+    for name in small:
+      held[name].append(part[name])
   for path in (out / "images").glob("*.png"):
     if path.stem.isdigit() and int(path.stem) >= index:
       path.unlink()  # more samples had been asked for before
-  images, sizes = np.concatenate(images), np.concatenate(sizes)
-  high, wide = sizes.max(axis=0)
+  joined = {name: np.concatenate(parts) for name, parts in held.items()}
+  sizes = joined.pop("size")
+  labels = joined.pop("label", np.zeros(index, np.int32))
+  high, wide = (int(side) for side in sizes.max(axis=0))
   atomic.replace(
     out / "samples.npz",
-    lambda file: np.savez(
+    lambda file: archive.write(
       file,
-      arr_0=images[:, :high, :wide],
-      labels=np.concatenate(labels),
-      sizes=sizes,
-      **({"steps": np.concatenate(steps)} if steps else {}),
+      (part["image"][:, :high, :wide] for part in samples.parts()),
+      (index, high, wide, 3),
+      {"labels": labels, "sizes": sizes, **joined},
     ),
   )
   written = [out / "images", out / "samples.npz", out / "grid.png"]
-  grid = pictures.grid(images[:_SHOWN], sizes[:_SHOWN])
+  grid = pictures.grid(np.stack(shown), sizes[:_SHOWN])
   Image.fromarray(grid).save(out / "grid.png")
-  part = samples.part(0)
-  few = {name: array[:_ILLUSTRATED] for name, array in part.items()}
-  shown = {name: few[name] for name in ("given",) if name in few}
+  few = {name: array[:_ILLUSTRATED] for name, array in first.items()}
+  sheets = {name: few[name] for name in ("given",) if name in few}
   if tasks.offers(run.adapter, "illustrate"):
     tokens = read_tokens(structure(), few)
-    shown |= run.adapter.illustrate(run.task, tokens)
-  for name, rows in shown.items():
+    sheets |= run.adapter.illustrate(run.task, tokens)
+  for name, rows in sheets.items():
     path = out / f"{name}.png"
     Image.fromarray(_sheet(few["image"], rows)).save(path)
     written.append(path)

@@ -270,7 +270,8 @@ def _undeclared(folders, declared) -> list[str]:
 
 
 def test_every_import_is_a_declared_dependency():
-  missing = _undeclared(set(PACKAGES) - {"benchmarks"}, _declared())
+  # The extra is asked for, with its name, where LSUN is prepared.
+  missing = _undeclared(set(PACKAGES) - {"benchmarks"}, _declared("lsun"))
   missing += _undeclared(["tests"], _declared("dev"))
   missing += _undeclared(["benchmarks"], _declared("dev") | PEERS)
   assert not missing, "\n".join(missing)

@@ -1,11 +1,14 @@
 import concurrent.futures
+import io
 import subprocess
 import sys
 
+import lmdb
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds_lib
+from PIL import Image
 
 from data import decoding, pipeline, source, tfds, tfrecord
 from data.scenes import builder, render, scene
@@ -115,11 +118,11 @@ def test_lsun_needs_its_reader_before_the_download(
     raise AssertionError("the download has begun")
 
   monkeypatch.setattr(tfds, "prepare", prepared)
-  monkeypatch.setitem(sys.modules, "tensorflow_io", None)
+  monkeypatch.setitem(sys.modules, "lmdb", None)
   assert prepare.main(["lsun/bedroom", f"--data_dir={tmp_path}"]) == 1
   (line,) = capsys.readouterr().err.strip().splitlines()
-  assert "tensorflow_io, which cannot be imported" in line
-  assert line.endswith("Try: pip install tensorflow-io")
+  assert "is read with the package lmdb" in line
+  assert line.endswith("Try: pip install -e '.[lsun]'")
 
 
 def test_a_package_that_a_builder_lacks_is_one_line(tmp_path, monkeypatch):
@@ -170,6 +173,52 @@ def test_ffhq_is_split_by_number(tmp_path):
     ]
   numbers = {"train": (0, 3, 59_999), "validation": (60_000, 69_999)}
   assert found == {k: [n % 251 for n in v] for k, v in numbers.items()}
+
+
+def _write_lsun(folder, greys):
+  """Write an LMDB as LSUN's are: WebP by a hexadecimal key."""
+  with (
+    lmdb.open(str(folder), map_size=2**20) as held,
+    held.begin(write=True) as to,
+  ):
+    for i, grey in enumerate(greys):
+      data = io.BytesIO()
+      Image.new("RGB", (20, 16), (grey,) * 3).save(data, "WEBP", lossless=True)
+      to.put(f"{i:040x}".encode(), data.getvalue())
+
+
+@pytest.mark.parametrize("category", ["tower", "cat"])
+def test_lsun_is_read_from_its_own_files(tmp_path, category):
+  unpacked, where = tmp_path / "unpacked", str(tmp_path / "prepared")
+  expected = {"train": [7, 90, 3], "validation": [200]}
+  folders = {"train": "tower_train_lmdb", "validation": "tower_val_lmdb"}
+  if category == "cat":
+    expected.pop("validation")
+    folders = {"train": "cat"}
+  unpacked.mkdir()
+  (unpacked / "README.txt").write_text("")
+  name = f"lsun/{category}"
+  with pytest.raises(source.DataError, match="_train_lmdb has no"):
+    tfds.prepare(name, where, str(unpacked))
+  for split, greys in expected.items():
+    _write_lsun(unpacked / folders[split], greys)
+  tfds.prepare(name, where, str(unpacked))
+  for split, greys in expected.items():
+    held = tfds.Tfds(name, split, where)
+    records = held.read(np.arange(len(held)))
+    found = [decoding.to_rgb(record["image"]) for record in records]
+    assert [int(x[0, 0, 0]) for x in found] == greys
+    assert found[0].shape == (16, 20, 3)
+  # What TFDS's own builder would download, and where it would look.
+  own = tfds_lib.builder(name, data_dir=where)
+  assert own.data_dir == tfds.make_builder(name, where).data_dir
+  assert own.url_infos and own.url_infos == tfds.make_builder(name).url_infos
+
+
+def test_a_manual_folder_that_is_not_there_is_said(tmp_path):
+  with pytest.raises(source.DataError, match="nowhere is no folder"):
+    tfds.prepare("lsun/tower", str(tmp_path), str(tmp_path / "nowhere"))
+  assert not list(tmp_path.iterdir())
 
 
 def test_tfrecord_datasets_are_read_by_index(tmp_path):

@@ -1,0 +1,1 @@
+"""LSUN without tensorflow-io."""
