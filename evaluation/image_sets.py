@@ -67,7 +67,7 @@ class ImageSet:
       if shape not in (None, piece.shape[1:]):
         raise ImageSetError(
           f"{self.name}: image {seen} is {_size(piece.shape)}, the first is"
-          f" {_size((1, *shape))}; give them one size with size="
+          f" {_size((1, *shape))}; give them one size with --size=SIDE"
         )
       shape = piece.shape[1:]
       if number % count == index:
@@ -247,7 +247,7 @@ def from_folder(path: str | os.PathLike, size: int = 0) -> ImageSet:
         raise ImageSetError(
           f"{files[start + odd]} is {_size((1, *images[odd].shape))},"
           f" {files[start]} is {_size((1, *images[0].shape))}; give them one"
-          " size with size="
+          " size with --size=SIDE"
         )
       yield np.stack(images)
 

@@ -4,6 +4,7 @@ A result file says everything that decides its numbers. The published figures
 ship as data (published.json) with the papers they are from.
 """
 
+import dataclasses
 import datetime
 import functools
 import json
@@ -30,6 +31,35 @@ REQUIRED = (
 _QUALIFIED = re.compile(
   r"(?P<metric>[a-z]+(?:_std)?)_(?:adm|pytorch_fid|clean)_(?P<count>\d+k?)$"
 )
+_UNOFFICIAL = "unofficial_"
+_LOWER = (
+  *("fid", "sfid", "rfid", "frechet", "sfrechet", "rfrechet", "kid"),
+  *("lpips", "memorised_fraction"),
+)
+_HIGHER = (
+  *("is", "precision", "recall", "density", "coverage", "psnr", "ssim"),
+  *("class_precision_mean", "class_recall_mean", "class_recall_lowest"),
+)
+MARK = "* other samples, preprocessing or number: not comparable"
+# What a set of samples, and one of reconstructions, has published figures of.
+_PUBLISHED = (("fid", "sfid", "is", "precision", "recall"), ("rfid",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """Scores beside the published ones of a dataset.
+
+  Attributes:
+    columns: Metrics.
+    rows: A name and a cell for each column; the first row is ours.
+    sources: The papers of the other rows.
+    marked: Whether a `*` in our row stands for another convention.
+  """
+
+  columns: tuple[str, ...]
+  rows: tuple[tuple[str, tuple[str, ...]], ...]
+  sources: tuple[str, ...]
+  marked: bool
 
 
 def write(path: str | os.PathLike, result: Mapping[str, Any]) -> None:
@@ -70,19 +100,40 @@ def table(result: Mapping[str, Any], dataset: str = "") -> str:
   )
   width = max((len(name) for name in scores), default=0)
   lines = [head]
-  lines += [f"  {name:<{width}}  {value:.5g}" for name, value in scores.items()]
+  for name, value in scores.items():
+    way = better(name)
+    wanted = f"{way} is better" if way else ""
+    lines.append(f"  {name:<{width}}  {value:<10.5g}  {wanted}".rstrip())
   lines += [f"  note: {note}" for note in result["notes"]]
   if dataset:
     lines += beside(scores, dataset)
   return "\n".join(lines)
 
 
-def beside(scores: Mapping[str, float], dataset: str) -> list[str]:
-  """Returns lines that set scores beside the published ones.
+def better(name: str) -> str:
+  """Returns which way a score is better: "lower", "higher", or "" if neither.
 
-  Only metrics that both have are shown. Ours appear in the row `ours` where
-  they are comparable: the public weights, the `adm` preprocessing and 50,000
-  samples; anything else is marked with `*`.
+  Args:
+    name: Of a score, such as `fid` or `unofficial_recall_adm_5k`; names that
+      begin with `bits_` are costs.
+  """
+  match = _QUALIFIED.fullmatch(name.removeprefix(_UNOFFICIAL))
+  metric = match["metric"] if match else name
+  if metric in _LOWER or metric.startswith("bits_"):
+    return "lower"
+  return "higher" if metric in _HIGHER else ""
+
+
+def compared(scores: Mapping[str, float], dataset: str) -> Comparison | None:
+  """Sets scores beside the published ones; None where there are none.
+
+  Reconstructions are compared with reconstructions, samples with samples.
+  Ours are comparable with the public weights, the `adm` preprocessing and
+  50,000 samples; anything else is marked with `*`.
+
+  Args:
+    scores: By qualified name.
+    dataset: Its TFDS name, such as "lsun/bedroom".
   """
   ours, marked = {}, False
   for name, value in scores.items():
@@ -91,34 +142,46 @@ def beside(scores: Mapping[str, float], dataset: str) -> list[str]:
       comparable = "_adm_50k" in name
       marked |= not comparable
       ours[match["metric"]] = f"{value:.5g}" + ("" if comparable else "*")
-  columns = [m for m in ("fid", "sfid", "is", "precision", "recall")]
-  rows = [
-    row
-    for row in published(dataset)
-    if any(metric in row["values"] for metric in columns)
-  ]
-  columns = [
-    m for m in columns if m in ours or any(m in row["values"] for row in rows)
-  ]
+  again = any("rfid" in name or "rfrechet" in name for name in scores)
+  known = _PUBLISHED[again]
+  rows = [row for row in published(dataset) if {*row["values"]} & {*known}]
   if not rows:
+    return None
+  columns = tuple(
+    m for m in known if m in ours or any(m in row["values"] for row in rows)
+  )
+  cells = [("ours", tuple(ours.get(m, "") for m in columns))]
+  for row in rows:
+    name = ", ".join(filter(None, (row["model"], row["setting"])))
+    values = row["values"]
+    cells.append(
+      (name, tuple(f"{values[m]:g}" if m in values else "" for m in columns))
+    )
+  sources = tuple(dict.fromkeys(row["source"] for row in rows))
+  return Comparison(columns, tuple(cells), sources, marked)
+
+
+def beside(scores: Mapping[str, float], dataset: str) -> list[str]:
+  """Returns the lines of `compared` for a terminal."""
+  found = compared(scores, dataset)
+  if found is None:
     return []
-  names = ["ours"] + [
-    f"{row['model']}" + (f", {row['setting']}" if row["setting"] else "")
-    for row in rows
-  ]
-  cells = [[ours.get(m, "") for m in columns]]
-  cells += [
-    [f"{row['values'][m]:g}" if m in row["values"] else "" for m in columns]
-    for row in rows
-  ]
-  left = max(map(len, names))
+  left = max(len(name) for name, _ in found.rows)
   lines = [f"  {dataset}, published:"]
-  lines.append(f"  {'':<{left}}" + "".join(f"  {m:>9}" for m in columns))
-  for name, row in zip(names, cells):
+  heads = "".join(f"  {m:>9}" for m in found.columns)
+  lines.append(f"  {'':<{left}}{heads}")
+  for name, row in found.rows:
     lines.append(f"  {name:<{left}}" + "".join(f"  {cell:>9}" for cell in row))
-  if marked:
-    lines.append("  * other samples, preprocessing or number: not comparable")
+  if found.marked:
+    lines.append(f"  {MARK}")
   return [line.rstrip() for line in lines]
+
+
+def datasets() -> tuple[str, ...]:
+  """Lists the datasets that have published figures."""
+  tables = figures()["tables"]
+  names = {row["dataset"]: None for table in tables for row in table["rows"]}
+  return tuple(names)
 
 
 def published(dataset: str) -> Iterator[dict[str, Any]]:

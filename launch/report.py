@@ -13,7 +13,7 @@ import base64
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from typing import Any
 import jinja2
 import matplotlib.figure
 
-from launch import curves, demo_figures, errors, flags, runs
+from launch import curves, errors, evaluation_tables, flags, runs
 from training import rundir
 
 # Curves with a figure of their own come first, in this order of groups.
 GROUPS = ("train", "eval", "sample", "perf")
 _MAX_PICTURES = 12
+_PAGE = 900  # pixels across, at most
 # A curve that spans more than this factor is drawn on a logarithmic scale.
 _DECADES = 30
 
@@ -83,7 +84,9 @@ def write(workdir: Path) -> Path:
     summary=summary(workdir),
     curves=list(_figures(workdir)),
     pictures=list(_pictures(workdir)),
-    evaluations=list(_evaluations(workdir)),
+    evaluations=list(
+      evaluation_tables.tables(workdir, config.get("data", {}).get("name", ""))
+    ),
     environment=list(flags.flatten(_read(workdir / "env.json"))),
     config=json.dumps(directory.config, indent=2),
   )
@@ -123,7 +126,7 @@ def comparison(verdicts: list[curves.Verdict]) -> str:
   )
 
 
-def _figures(workdir: Path) -> Iterator[dict[str, str]]:
+def _figures(workdir: Path) -> Iterator[dict[str, Any]]:
   """Draws one figure a metric, grouped."""
   try:
     found = curves.read(workdir)
@@ -151,7 +154,7 @@ def _figures(workdir: Path) -> Iterator[dict[str, str]]:
     yield _figure(name, buffer.getvalue())
 
 
-def _pictures(workdir: Path) -> Iterator[dict[str, str]]:
+def _pictures(workdir: Path) -> Iterator[dict[str, Any]]:
   """Takes the newest pictures below samples/."""
   rank = lambda path: (int(path.stem.split("-")[0]), path.name)
   paths = [
@@ -163,48 +166,15 @@ def _pictures(workdir: Path) -> Iterator[dict[str, str]]:
     yield _figure(f"samples/{path.name}", path.read_bytes())
 
 
-def _evaluations(workdir: Path) -> Iterator[dict[str, Any]]:
-  """Makes a table of each evaluation of the newest evaluated step."""
-  folders = [
-    path for path in (workdir / "eval").glob("*") if path.name.isdigit()
-  ]
-  if not folders:
-    return
-  folder = max(folders, key=lambda path: int(path.name))
-  for path in sorted(folder.glob("*.json")):
-    content = _read(path)
-    if "figures" in content:
-      figures = [demo_figures.Figure(**x) for x in content["figures"]]
-      rows = demo_figures.rows(figures)
-      yield {
-        "name": f"figures of the {path.stem}, step {folder.name}",
-        "head": list(rows[0]),
-        "rows": [list(row.values()) for row in rows],
-      }
-    elif "values" in content:
-      note = (
-        f"{content['num_examples']:,} of {content['split_size']:,} examples "
-        f"of {content['dataset']}, step {folder.name}"
-      )
-      if not content["comparable"]:
-        note += ": not comparable"
-      yield _table(content["metric"], content["values"], note)
-    else:
-      for name, values in content.items():
-        if isinstance(values, Mapping):
-          yield _table(f"{name}, step {folder.name}", values, "")
-
-
-def _table(name, values, note) -> dict[str, Any]:
-  rows = [
-    (key, f"{value:.5g}" if isinstance(value, float) else str(value))
-    for key, value in values.items()
-  ]
-  return {"name": name, "rows": rows, "note": note}
-
-
-def _figure(name: str, png: bytes) -> dict[str, str]:
-  return {"name": name, "data": base64.b64encode(png).decode()}
+def _figure(name: str, png: bytes) -> dict[str, Any]:
+  # A file of PNG has its width at byte 16. What the page makes narrower would
+  # lose rows and columns if its pixels were kept sharp.
+  narrow = int.from_bytes(png[16:20], "big") <= _PAGE
+  return {
+    "name": name,
+    "data": base64.b64encode(png).decode(),
+    "pixels": narrow,
+  }
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -88,9 +88,10 @@ def score_checkpoint(args: argparse.Namespace, net: features.Network) -> None:
       continue
     result = compute()
     if jax.process_index() == 0:
-      report.write(path, {**result, **_for_the_page(job, name, result)})
-      write_tensorboard(job, result["scores"])
       dataset = args.dataset or run.config.data.get("name", "")
+      page = _for_the_page(job, name, result)
+      report.write(path, {**result, **page, "published": dataset})
+      write_tensorboard(job, result["scores"])
       print(report.table(result, dataset))
       print(path, flush=True)
 
@@ -122,6 +123,7 @@ def score_samples(job: score_job.Job, metrics: list[str]) -> dict[str, Any]:
   found, notes = scores.score(
     extracted, job.net, images.name, against, real, plain
   )
+  score_pictures.sheet(job.run.workdir, job.step, images)
   if {NEAREST, PER_CLASS} & {*metrics}:
     found |= _explain(job, samples, images, extracted, metrics)
   return scores.describe(
@@ -136,6 +138,8 @@ def score_samples(job: score_job.Job, metrics: list[str]) -> dict[str, Any]:
     average=not args.no_average,
     seed=args.seed,
     sampling=dict(job.run.config.sample),
+    labels=_policy(job.source),
+    num_reference=against.pool.count,
     reference_metadata=against.metadata,
   )
 
@@ -186,7 +190,7 @@ def draw(job: score_job.Job, num: int) -> generation.Samples:
     "step": job.step,
     "seed": args.seed,
     "average": not args.no_average,
-    "labels": "as in the reference" if labels is not None else "none",
+    "labels": _policy(job.source),
     "sampling": dict(run.config.sample),
   }
   with scores.Bar("sampling (the first batch compiles)", num) as show:
@@ -250,6 +254,10 @@ def _sampler(run, key, labels) -> tasks.Sampler:
       run.config, run.task, run.measured, key, asked
     )
   return adapter.make_sampler(run.config, run.task, run.measured, key)
+
+
+def _policy(source) -> str:
+  return "as in the reference" if source.num_classes else "none"
 
 
 def _labels(source, num) -> tuple[int, ...] | None:

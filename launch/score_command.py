@@ -96,6 +96,8 @@ def score_sets(
     [*notes, *said],
     crop=scores.crop_name(args.size),
     transform=args.transform,
+    num_reference=against and against.pool.count,
+    reference_metadata=against and against.metadata,
   )
 
 
@@ -125,6 +127,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.error("--step belongs to --workdir=RUN without --watch")
   if args.num_samples < 0 or args.sample_batch < 0:
     parser.error("--num_samples and --sample_batch must not be negative")
+  if args.dataset and args.dataset not in report.datasets():
+    parser.error(
+      f"no published figures of {args.dataset!r}"
+      f"{flags.did_you_mean(args.dataset, report.datasets())}"
+    )
   own = scores.PAIRED if args.samples else run_scores.METRICS
   known = (*compare.METRICS, *own)
   args.metrics = args.metrics.split(",") if args.metrics else compare.METRICS

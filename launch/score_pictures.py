@@ -1,4 +1,4 @@
-"""Pictures that explain scores: nearest neighbours, and classes.
+"""Pictures that explain scores: samples, nearest neighbours, and classes.
 
 They go to RUN/samples, where launch.report finds them.
 """
@@ -9,15 +9,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from data import source as source_lib
-from evaluation import features, generation, nearest, per_class
-from launch import datasets, errors, image_sources, runs, scores
+from evaluation import features, generation, image_sets, nearest, per_class
+from launch import datasets, errors, image_sources, pictures, runs, scores
 
 _SHOWN = 12
 _NEIGHBOURS = 5
 _HELD_OUT = 1000
 _SAMPLES = 1000
+# Of the sheet of samples: pictures in a row, and the width of a row in pixels.
+_COLUMNS, _WIDEST = 8, 1024
 
 
 class Part:
@@ -68,9 +71,25 @@ class Drawn:
 
   def picture(self, name: str) -> Path:
     """Returns the path of a picture of this step."""
-    folder = self.run.workdir / "samples"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{self.step}-{name}.png"
+    return _path(self.run.workdir, self.step, name)
+
+
+def sheet(workdir: Path, step: int, images: image_sets.ImageSet) -> None:
+  """Writes a sheet of the first samples that are scored, on process 0."""
+  if jax.process_index() != 0:
+    return
+  first = next(images.pieces(1))
+  columns = min(_COLUMNS, max(1, _WIDEST // first.shape[2]))
+  count = min(columns * columns, images.num)
+  shown = np.concatenate(list(images.take(count).pieces(count)))
+  grid = Image.fromarray(pictures.grid(shown, columns=columns))
+  grid.save(_path(workdir, step, "scored"))
+
+
+def _path(workdir: Path, step: int, name: str) -> Path:
+  folder = workdir / "samples"
+  folder.mkdir(exist_ok=True)
+  return folder / f"{step}-{name}.png"
 
 
 def neighbours(
@@ -104,12 +123,12 @@ def neighbours(
   training = image_sources.from_run(
     run, Part(drawn.source, shown.reshape(-1)), drawn.size
   )
-  pictures = np.concatenate(list(training.pieces(64)))
-  pictures = pictures.reshape(*shown.shape, *pictures.shape[1:])
+  close = np.concatenate(list(training.pieces(64)))
+  close = close.reshape(*shown.shape, *close.shape[1:])
   first = next(images.take(count).pieces(count))
   if jax.process_index() == 0:
     nearest.figure(
-      first, pictures[: len(first)], near.distances, drawn.picture("nearest")
+      first, close[: len(first)], near.distances, drawn.picture("nearest")
     )
   return {
     "memorised_fraction": nearest.memorised_fraction(fake, drawn.pool, real),

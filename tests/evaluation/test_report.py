@@ -48,6 +48,45 @@ def test_other_conventions_are_marked():
   assert report.beside(scores, "unheard of") == []
 
 
+def test_reconstructions_stand_beside_reconstructions():
+  found = report.compared({"rfid_adm_50k": 5.5, "psnr": 20.0}, "imagenet2012")
+  assert found.columns == ("rfid",) and not found.marked
+  assert found.rows[0] == ("ours", ("5.5",))
+  assert ("VQGAN, f16, 1024 codes, validation", ("7.94",)) in found.rows
+  assert len(found.rows) == 7 and "Esser" in found.sources[0]
+  samples = report.compared({"fid_adm_50k": 5.5}, "imagenet2012")
+  assert "rfid" not in samples.columns
+  assert "f16" not in "".join(name for name, _ in samples.rows)
+
+
+@pytest.mark.parametrize(
+  "name, way",
+  [
+    ("fid_adm_50k", "lower"),
+    ("unofficial_sfrechet_pytorch_fid_300", "lower"),
+    ("kid_clean_5k", "lower"),
+    ("kid_std_clean_5k", ""),
+    ("unofficial_recall_adm_20", "higher"),
+    ("is_adm_50k", "higher"),
+    ("psnr", "higher"),
+    ("bits_over_jpeg", "lower"),
+    ("pixels_per_image", ""),
+  ],
+)
+def test_every_score_says_which_way_is_better(name, way):
+  assert report.better(name) == way
+  text = report.table(RESULT | {"scores": {name: 1.5}})
+  (line,) = [x for x in text.splitlines() if x.strip().startswith(name)]
+  said = f"{way} is better".split() if way else []
+  assert line.split() == [name, "1.5", *said]
+
+
+def test_the_datasets_of_the_configs_have_their_figures():
+  known = report.datasets()
+  for name in ("ffhq", "imagenet2012", "lsun/bedroom", "celeb_a_hq/256"):
+    assert name in known
+
+
 def test_the_published_figures_are_those_of_the_papers():
   def value(dataset, metric, model, setting=""):
     (row,) = [

@@ -79,6 +79,63 @@ def test_page_holds_everything(tmp_path, capsys):
   assert "<b>" not in page and "http" not in page
 
 
+def test_scores_stand_beside_what_is_wanted_and_published(tmp_path):
+  run = _run(tmp_path / "run", _decay())
+  (run / "config.json").write_text(
+    '{"task": "toy", "data": {"name": "lsun/tower"}}'
+  )
+  result = {
+    "metric": "scores-50-adm-seed0",
+    "comparable": False,
+    "num_samples": 50,
+    "size": [64, 48],
+    "labels": "none",
+    "sampling": {"temperature": 0.9, "top_k": 0},
+    "notes": ["50 samples, not 50000"],
+  }
+  for step, fid in ((200, 31.5), (300, 28.25)):
+    scores = {"fid_adm_50": fid, "recall_adm_50": 0.5, "kid_adm_50": "nan"}
+    (run / "eval" / str(step)).mkdir(parents=True)
+    (run / "eval" / str(step) / "scores-50-adm-seed0.json").write_text(
+      json.dumps(result | {"scores": scores, "values": scores})
+    )
+  # Of a later step, and of another kind.
+  (run / "eval" / "400").mkdir()
+  (run / "eval" / "400" / "eval.json").write_text('{"likelihood": {"x": 1.0}}')
+  page = report.write(run).read_text()
+  for text in (
+    '<td class="number">28.25</td><td>lower is better</td>',
+    '<td class="number">0.5</td><td>higher is better</td>',
+    '<td class="number">nan</td><td>lower is better</td>',
+    "50 pictures, step 300: not comparable",
+    "size: 64 x 48; labels: none; sampling: temperature 0.9, top_k 0",
+    "<li>50 samples, not 50000</li>",
+    "published for lsun/tower",
+    '<th></th><th class="number">fid</th><th class="number">sfid</th>',
+    '<td>ours</td><td class="number">28.25*</td><td class="number"></td>',
+    '<td>DCTransformer</td><td class="number">8.78</td>',
+    "arXiv 2103.03841",
+    "likelihood, step 400",
+  ):
+    assert text in page, text
+  assert "31.5" not in page
+
+
+def test_only_small_pictures_keep_sharp_pixels(tmp_path):
+  run = _run(tmp_path / "run", _decay(1))
+  (run / "config.json").write_text('{"task": "toy"}')
+  (run / "samples").mkdir()
+  for name, width in (("1-small", 300), ("1-wide", 1300)):
+    Image.new("RGB", (width, 2)).save(run / "samples" / f"{name}.png")
+  page = report.write(run).read_text()
+  shown = {
+    figure.split('alt="samples/')[1].split(".png")[0]: 'class="pixels"'
+    in figure
+    for figure in page.split("<figure>")[1:]
+  }
+  assert shown == {"1-small": True, "1-wide": False}
+
+
 def test_mistakes_are_one_line(tmp_path, capsys):
   run = _run(tmp_path / "run", _decay())
   for arguments, said in (

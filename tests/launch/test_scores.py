@@ -92,6 +92,9 @@ def test_statistics_stand_for_the_images(sets, tmp_path, capsys):
   by_file = score(f"--samples={a}", f"--reference={out}", out=tmp_path / "1")
   direct = score(f"--samples={a}", f"--reference={b}", out=tmp_path / "2")
   assert by_file["scores"] == pytest.approx(direct["scores"], rel=1e-9)
+  for found in (by_file, direct):
+    assert found["num_reference"] == 30
+    assert found["reference_metadata"]["digest"] == metadata["digest"]
 
 
 def test_mixes_and_mistakes_are_one_line(sets, tmp_path, capsys):
@@ -109,6 +112,7 @@ def test_mixes_and_mistakes_are_one_line(sets, tmp_path, capsys):
     ([*base, "--preprocess=cleen"], 2, "Did you mean clean"),
     ([*base, "--transform=gray"], 1, "Did you mean grey"),
     ([missing], 1, "is absent"),
+    ([*base, "--dataset=lsun/bedrooms"], 2, "Did you mean lsun/bedroom"),
     ([f"--samples={a}", "--workdir=x"], 2, "give one of"),
     (["--workdir=x", "--metrics=fid,likelihood"], 2, "a call of its own"),
   ):
@@ -182,7 +186,12 @@ def test_a_run_is_scored_against_its_training_split(workdir, capsys):
   }
   assert "random weights (random:3)" in capsys.readouterr().out
   assert found["step"] == 4 and found["average"] and found["seed"] == 0
-  assert found["reference_metadata"]["count"] == 40
+  assert found["reference_metadata"]["count"] == found["num_reference"] == 40
+  assert found["labels"] == "as in the reference"
+  # The run's data has no name that a paper reports.
+  assert found["published"] == ""
+  with Image.open(workdir / "samples" / "4-scored.png") as sheet:
+    assert sheet.size == (8 * 10 - 2, 3 * 10 - 2)
   kept = list((workdir / "eval").glob("reference-train-*.npz"))
   assert len(kept) == 1
   before = kept[0].stat().st_mtime_ns
