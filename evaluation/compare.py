@@ -113,6 +113,8 @@ def _fid(samples, against, _):
 def _sfid(samples, against, _):
   if against is not None and against.spatial is None:
     return {}, "the reference has no spatial statistics (mu_s, sigma_s)"
+  if "spatial" not in samples.moments:
+    return {}, "the samples have no spatial statistics (mu_s, sigma_s)"
   return _frechet(
     "sfid", samples.moments["spatial"], against and against.spatial
   )
@@ -135,13 +137,16 @@ def _frechet(name, samples, against):
 
 
 def _is(samples, *_):
+  if "logits" not in samples.kept:
+    return {}, "the samples are statistics, without logits"
   value = inception_score.adm(samples.kept["logits"])
   return {"is": value}, ""
 
 
 def _kid(samples, _, reference_features):
-  if reference_features is None:
-    return {}, "the reference has neither images nor features"
+  absent = _absent(samples, reference_features)
+  if absent:
+    return {}, absent
   pool = samples.kept["pool"]
   size = min(_KID_SIZE, len(pool), len(reference_features))
   note = "" if size == _KID_SIZE else f"subsets of {size}, not {_KID_SIZE}"
@@ -152,25 +157,35 @@ def _kid(samples, _, reference_features):
 
 
 def _precision_recall(samples, _, reference_features):
-  if reference_features is None:
-    return {}, "the reference has neither images nor features"
+  absent = _absent(samples, reference_features)
+  if absent:
+    return {}, absent
   few = _few(samples, reference_features, 3)
   if few:
     return {}, few
   found = manifold.precision_recall(reference_features, samples.kept["pool"])
-  note = _reference_note(reference_features)
+  note = _numbers_note(samples, reference_features)
   return {"precision": found.precision, "recall": found.recall}, note
 
 
 def _density_coverage(samples, _, reference_features):
-  if reference_features is None:
-    return {}, "the reference has neither images nor features"
+  absent = _absent(samples, reference_features)
+  if absent:
+    return {}, absent
   few = _few(samples, reference_features, 5)
   if few:
     return {}, few
   found = manifold.density_coverage(reference_features, samples.kept["pool"])
-  note = _reference_note(reference_features)
+  note = _numbers_note(samples, reference_features)
   return {"density": found.density, "coverage": found.coverage}, note
+
+
+def _absent(samples, reference_features) -> str:
+  if reference_features is None:
+    return "the reference has neither images nor features"
+  if "pool" not in samples.kept:
+    return "the samples are statistics without features"
+  return ""
 
 
 def _few(samples, reference_features, k) -> str:
@@ -178,11 +193,15 @@ def _few(samples, reference_features, k) -> str:
   return f"{fewest} images have no neighbour number {k}" if fewest <= k else ""
 
 
-def _reference_note(reference_features) -> str:
-  count = len(reference_features)
-  if count == _PRECISION_IMAGES:
-    return ""
-  return f"{count} reference images, not {_PRECISION_IMAGES}"
+def _numbers_note(samples, reference_features) -> str:
+  """Says where the numbers of features are not those of the convention."""
+  count, kept = len(reference_features), len(samples.kept["pool"])
+  said = []
+  if count != _PRECISION_IMAGES:
+    said.append(f"{count} reference images, not {_PRECISION_IMAGES}")
+  if kept != samples.count:
+    said.append(f"the first {kept} of {samples.count} samples")
+  return ", ".join(said)
 
 
 _METRICS: Mapping[str, Any] = {

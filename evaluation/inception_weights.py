@@ -69,11 +69,11 @@ def load(source: str | os.PathLike | None = None) -> Weights:
     if metadata.get("sha256"):
       # A converted file stands for the one that it was made of.
       digest = metadata["sha256"]
-      return Weights(inception.convert(tensors), digest, _official(digest))
+      return Weights(inception.convert(tensors), digest, official(digest))
   else:
     tensors = torch_file.state_dict(name)
   digest = download.sha256(name)
-  return Weights(inception.convert(tensors), digest, _official(digest))
+  return Weights(inception.convert(tensors), digest, official(digest))
 
 
 def save(path: str | os.PathLike, source: str | os.PathLike) -> None:
@@ -109,7 +109,8 @@ def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
   return tensors
 
 
-def _official(sha256: str) -> bool:
+def official(sha256: str) -> bool:
+  """Says whether weights are the public ones, by their SHA-256."""
   return sha256.startswith(download.FILES["inception"].sha256)
 
 

@@ -70,7 +70,7 @@ def figure(
   shown = sorted(classes, key=lambda c: c.recall)[:_MAX_BARS]
   places = np.arange(len(shown))
   chart = matplotlib.figure.Figure(
-    figsize=(max(4, 0.22 * len(shown) + 1), 3), layout="constrained"
+    figsize=(max(5, 0.22 * len(shown) + 2), 3), layout="constrained"
   )
   axes = chart.subplots()
   axes.bar(places - 0.2, [c.recall for c in shown], 0.4, label="recall")
@@ -82,6 +82,14 @@ def figure(
     rotation=90,
     fontsize=6,
   )
-  axes.legend(fontsize=7)
-  axes.set_title(f"{len(shown)} of {len(classes)} classes", fontsize=8)
+  axes.set_ylabel("share of a class's pictures", fontsize=7)
+  axes.tick_params(axis="y", labelsize=7)
+  chart.legend(fontsize=7, loc="outside right upper")
+  samples = np.median([c.num_samples for c in classes])
+  real = np.median([c.num_reference for c in classes])
+  axes.set_title(
+    f"{len(shown)} of {len(classes)} classes, lowest recall first; a class has"
+    f" about {samples:.0f} samples and {real:.0f} real pictures",
+    fontsize=7,
+  )
   chart.savefig(path, dpi=120)

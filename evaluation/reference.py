@@ -194,6 +194,17 @@ def check_comparable(a: Statistics, b: Statistics, official: bool) -> None:
       )
 
 
+def check_made_with(found: Statistics, net: features.Network) -> None:
+  """Raises StatisticsError where statistics are not of this network."""
+  for key in ("preprocess", "weights"):
+    ours = getattr(net, key)
+    theirs = ours if found.metadata is None else found.metadata[key]
+    if ours != theirs:
+      raise StatisticsError(
+        f"{found.name} was made with {key} {theirs:.70}, not {ours:.70}"
+      )
+
+
 def _read(path) -> tuple[dict[str, np.ndarray], bool]:
   if not Path(path).is_file():
     raise StatisticsError(f"{path} is absent")

@@ -222,4 +222,4 @@ def _finite(value: Any) -> Any:
 
 
 def _size(size: Sequence[int]) -> str:
-  return " x ".join(map(str, size))
+  return " x ".join(map(str, size)) or "a size that is not known"

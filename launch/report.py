@@ -28,6 +28,12 @@ from training import rundir
 GROUPS = ("train", "eval", "sample", "perf")
 _MAX_PICTURES = 12
 _PAGE = 900  # pixels across, at most
+# Of the pictures of launch.evaluate.
+_CAPTIONS = {
+  "scored": "the first of the samples that were scored",
+  "nearest": "samples and what is nearest to them in the training split",
+  "per-class": "precision and recall among the pictures of one class",
+}
 # A curve that spans more than this factor is drawn on a logarithmic scale.
 _DECADES = 30
 
@@ -163,7 +169,9 @@ def _pictures(workdir: Path) -> Iterator[dict[str, Any]]:
     if path.stem.split("-")[0].isdigit()
   ]
   for path in sorted(paths, key=rank, reverse=True)[:_MAX_PICTURES]:
-    yield _figure(f"samples/{path.name}", path.read_bytes())
+    said = _CAPTIONS.get(path.stem.partition("-")[2], "")
+    caption = f"samples/{path.name}" + (f": {said}" if said else "")
+    yield _figure(caption, path.read_bytes())
 
 
 def _figure(name: str, png: bytes) -> dict[str, Any]:

@@ -7,10 +7,11 @@
     python -m launch.evaluate --workdir=RUN --metrics=fid,nearest,per_class
 
 X and Y: a folder of images, an .npz or .npy of images, samples of
-launch.sample, tfds:NAME/SPLIT; Y also statistics of launch.statistics, ADM or
-pytorch-fid. Without --reference a run is compared with its training split.
-Sampling goes on where it was stopped. Every number says what decides it; the
-public Inception weights are fetched once, or given with --inception; with
+launch.sample, tfds:NAME/SPLIT, or statistics of launch.statistics, ADM or
+pytorch-fid; of X as statistics only what such a file allows is scored. Without
+--reference a run is compared with its training split. Sampling goes on where it
+was stopped. Every number says what decides it; the public Inception weights are
+fetched once, or given with --inception; with
 random:SEED, for tests, nothing is called FID.
 """
 
@@ -22,7 +23,15 @@ from typing import Any
 import jax
 
 from evaluation import compare, features, report
-from launch import errors, flags, image_sources, run_scores, scores, setup
+from launch import (
+  errors,
+  flags,
+  image_sources,
+  run_scores,
+  scores,
+  setup,
+  statistics_scores,
+)
 
 METRICS = (*compare.METRICS, *scores.PAIRED, *run_scores.METRICS)
 
@@ -45,8 +54,11 @@ def main(argv: list[str]) -> int:
   if args.workdir:
     setup.log_to_terminal()
     return run_scores.main(args)
-  net = scores.open_network(args.inception, args.preprocess)
-  result = score_sets(args, net)
+  if scores.is_statistics(args.samples):
+    result = statistics_scores.score(args)
+  else:
+    net = scores.open_network(args.inception, args.preprocess)
+    result = score_sets(args, net)
   if jax.process_index() == 0:
     report.write(args.out, result)
     print(report.table(result, args.dataset))

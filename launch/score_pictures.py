@@ -128,7 +128,11 @@ def neighbours(
   first = next(images.take(count).pieces(count))
   if jax.process_index() == 0:
     nearest.figure(
-      first, close[: len(first)], near.distances, drawn.picture("nearest")
+      first,
+      close[: len(first)],
+      near.distances,
+      natural.distances[:, 0],
+      drawn.picture("nearest"),
     )
   return {
     "memorised_fraction": nearest.memorised_fraction(fake, drawn.pool, real),

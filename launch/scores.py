@@ -45,11 +45,17 @@ def score(
   against: reference.Statistics | None,
   real: np.ndarray | None,
   metrics: Sequence[str] = compare.METRICS,
+  ours: reference.Statistics | None = None,
 ) -> tuple[dict[str, float], list[str]]:
-  """Checks that two sets compare, and scores one; see `compare.scores`."""
+  """Checks that two sets compare, and scores one; see `compare.scores`.
+
+  `ours` are the statistics that the set was given as; None for images.
+  """
   notes: list[str] = []
+  if ours is not None:
+    notes += ours.notes
   if against is not None:
-    ours = reference.of(extracted, net, dataset=name)
+    ours = ours or reference.of(extracted, net, dataset=name)
     reference.check_comparable(ours, against, net.official)
     notes += against.notes
   found, said = compare.scores(extracted, net, against, real, metrics)

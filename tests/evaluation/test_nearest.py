@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from evaluation import moments, nearest
 
@@ -40,11 +41,19 @@ def test_copying_is_told_from_making():
 
 
 def test_a_figure_is_drawn(tmp_path):
-  images = RANDOM.randint(0, 256, (2, 8, 8, 3), np.uint8)
-  near = RANDOM.randint(0, 256, (2, 3, 8, 8, 3), np.uint8)
+  images = RANDOM.randint(100, 256, (2, 8, 8, 3), np.uint8)
+  near = RANDOM.randint(100, 256, (2, 3, 8, 8, 3), np.uint8)
+  distances = np.array([[1.0, 2.0, 3.0], [0.1, 2.0, 3.0]])
   path = tmp_path / "near.png"
-  nearest.figure(images, near, np.ones((2, 3)), path)
-  assert path.stat().st_size > 1000
+  nearest.figure(images, near, distances, np.arange(1, 9.0), path)
+  near_one = np.asarray(Image.open(path).convert("RGB"), int)
+  nearest.figure(images, near, distances + 2, np.arange(1, 9.0), path)
+  natural = np.asarray(Image.open(path).convert("RGB"), int)
+  # Red is the colour of a distance that is not natural, and of nothing else.
+  red = [
+    (np.abs(x - [214, 39, 40]).sum(-1) < 9).sum() for x in (near_one, natural)
+  ]
+  assert red[0] > 5 + red[1]
 
 
 def test_bad_features_are_named():
