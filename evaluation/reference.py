@@ -11,13 +11,13 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from evaluation import atomic, features
+from evaluation import atomic, features, image_sets
 
 # Every metadata has these; the rest is for people.
 REQUIRED = (
@@ -29,6 +29,7 @@ REQUIRED = (
   "preprocess",
   "weights",
 )
+_PIECE = 64  # images at a time
 # Two sets that differ in one of these are not comparable.
 _DECISIVE = ("preprocess", "weights", "size")
 
@@ -115,8 +116,18 @@ def of(
   )
 
 
-def save(path: str | os.PathLike, statistics: Statistics) -> None:
-  """Writes a file that ADM's, pytorch-fid's and our tools read, atomically.
+def save(
+  path: str | os.PathLike,
+  statistics: Statistics,
+  images: image_sets.ImageSet | None = None,
+) -> None:
+  """Writes a file that pytorch-fid's and our tools read, atomically.
+
+  Args:
+    path: An `.npz`.
+    statistics: With metadata.
+    images: Go into the file as `arr_0`, piece by piece; ADM's evaluator wants
+      some, for precision and recall.
 
   Raises:
     StatisticsError: There is no metadata to write.
@@ -135,7 +146,34 @@ def save(path: str | os.PathLike, statistics: Statistics) -> None:
     arrays["pool"] = statistics.features.astype(np.float32)
   text = json.dumps(dict(statistics.metadata or {}), sort_keys=True)
   arrays["metadata"] = np.array(text)
-  atomic.replace(path, lambda file: np.savez(file, **arrays))
+
+  def write(file: IO[bytes]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+      for name, array in arrays.items():
+        with _member(archive, name) as member:
+          np.lib.format.write_array(member, array)
+      if images is not None:
+        _write_images(archive, images, statistics.metadata["size"])
+
+  atomic.replace(path, write)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+  return archive.open(f"{name}.npy", "w", force_zip64=True)
+
+
+def _write_images(
+  archive: zipfile.ZipFile, images: image_sets.ImageSet, size: Sequence[int]
+) -> None:
+  header = {
+    "descr": "|u1",
+    "fortran_order": False,
+    "shape": (images.num, *size, 3),
+  }
+  with _member(archive, "arr_0") as member:
+    np.lib.format.write_array_header_1_0(member, header)
+    for _, piece in images.batches(_PIECE):
+      member.write(piece.tobytes())
 
 
 def is_statistics(path: str | os.PathLike) -> bool:

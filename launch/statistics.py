@@ -5,9 +5,10 @@
     python -m launch.statistics --images=FOLDER --out=stats.npz
 
 --images: a folder of images, an .npz or .npy of images, samples of
-launch.sample, tfds:NAME/SPLIT. The file holds mu, sigma, mu_s and sigma_s, as
-ADM's evaluator and pytorch-fid read them, features of the first 10,000 images
-for precision and recall, and everything that decides them.
+launch.sample, tfds:NAME/SPLIT. The file holds mu and sigma, as pytorch-fid
+reads them, mu_s and sigma_s, features of the first 10,000 images for precision
+and recall, and everything that decides them. ADM's evaluator reads it too where
+it holds images for its precision and recall: --keep_images=10000.
 """
 
 import sys
@@ -29,11 +30,16 @@ def main(argv: list[str]) -> int:
   parser.add_argument(
     "--num_images", type=int, default=0, help="only the first so many"
   )
+  parser.add_argument(
+    "--keep_images", type=int, default=0, help="write the first so many too"
+  )
   scores.add_options(parser)
   args = parser.parse_arguments(argv)
   scores.check_options(parser, args)
   if args.out.suffix != ".npz":
     parser.error(f"--out={args.out} must end in .npz")
+  if args.num_images < 0 or args.keep_images < 0:
+    parser.error("--num_images and --keep_images must not be negative")
   setup.start(args.platform)
   images = image_sources.open_images(
     args.images,
@@ -43,6 +49,10 @@ def main(argv: list[str]) -> int:
   )
   if args.num_images:
     images = images.take(args.num_images)
+  kept = None
+  if args.keep_images:
+    # Before the long pass: there may not be as many.
+    kept = images.take(args.keep_images)
   net = scores.open_network(args.inception, args.preprocess)
   found = scores.statistics_of(
     images,
@@ -52,7 +62,7 @@ def main(argv: list[str]) -> int:
     transform=args.transform,
   )
   if jax.process_index() == 0:
-    reference.save(args.out, found)
+    reference.save(args.out, found, kept)
     for note in images.notes:
       print(f"note: {note}")
     h, w = found.metadata["size"]

@@ -38,10 +38,11 @@ def score(args: argparse.Namespace) -> dict[str, Any]:
   ours = reference.load(args.samples)
   net = _network(args, ours)
   reference.check_made_with(ours, net)
+  _, kept = scores.open_reference(args.samples, net, args.batch)
   against, real = scores.open_reference(
     args.reference, net, args.batch, data_dir=args.data_dir
   )
-  extracted = _extracted(ours, args)
+  extracted = _extracted(ours, kept, args)
   found, said = scores.score(
     extracted, net, ours.name, against, real, args.metrics, ours
   )
@@ -67,10 +68,8 @@ def _network(
   theirs = None
   if scores.is_statistics(args.reference):
     theirs = reference.load(args.reference)
-  needed = theirs is None or (theirs.features is None and theirs.has_images)
-  if args.inception or needed:
+  if args.inception or theirs is None or any(map(_unread, (ours, theirs))):
     return scores.open_network(args.inception, args.preprocess)
-  assert theirs is not None
   known = next((x.metadata for x in (ours, theirs) if x.metadata), None)
   if known is None:
     # As in every file of other tools, on trust.
@@ -88,8 +87,13 @@ def _network(
   )
 
 
+def _unread(found: reference.Statistics) -> bool:
+  """Says whether features have to be extracted of a file's images."""
+  return found.features is None and found.has_images
+
+
 def _extracted(
-  ours: reference.Statistics, args: argparse.Namespace
+  ours: reference.Statistics, kept: np.ndarray | None, args: argparse.Namespace
 ) -> features.Features:
   """Gives statistics the form of features that were just extracted."""
   metadata = ours.metadata or {}
@@ -112,7 +116,7 @@ def _extracted(
       for kind, gaussian in kinds.items()
       if gaussian is not None
     },
-    {} if ours.features is None else {"pool": np.asarray(ours.features)},
+    {} if kept is None else {"pool": kept},
     tuple(metadata.get("size", ())),
     metadata.get("digest", ""),
   )

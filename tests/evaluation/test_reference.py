@@ -1,4 +1,5 @@
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -47,6 +48,21 @@ def test_our_files_come_back_and_other_tools_read_them(tmp_path):
     assert file["mu"].shape == (6,) and file["sigma"].shape == (6, 6)
   assert reference.is_statistics(path)
   assert [p.name for p in path.parent.iterdir()] == ["s.npz"]
+
+
+def test_images_are_kept_for_adms_evaluator(tmp_path):
+  path = tmp_path / "s.npz"
+  reference.save(path, make(), image_sets.from_array(IMAGES).take(7))
+  found = reference.load(path)
+  assert found.has_images and found.features is not None
+  with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as array:
+    # Its reader streams this version only.
+    assert np.lib.format.read_magic(array) == (1, 0)
+    shape, fortran, kind = np.lib.format.read_array_header_1_0(array)
+    assert (shape, fortran, kind) == ((7, 8, 8, 3), False, np.uint8)
+  with np.load(path, allow_pickle=False) as file:
+    np.testing.assert_array_equal(file["arr_0"], IMAGES[:7])
+    np.testing.assert_array_equal(file["mu"], found.pool.mean)
 
 
 def test_metadata_says_what_decides_the_numbers():

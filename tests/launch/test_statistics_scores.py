@@ -87,6 +87,32 @@ def test_files_of_other_tools_are_scored(files, tmp_path, opened, capsys):
   assert opened == []
 
 
+def test_images_in_a_file_stand_in_for_its_features(files, opened, tmp_path):
+  kept = tmp_path / "kept.npz"
+  command = [f"--images={files['a']}", f"--out={kept}", "--keep_images=20"]
+  assert statistics.main(command) == 0
+  with np.load(kept) as file:
+    arrays = {x: file[x] for x in ("mu", "sigma", "mu_s", "sigma_s", "arr_0")}
+  np.testing.assert_array_equal(arrays["arr_0"], IMAGES[0, :20])
+  adm = tmp_path / "adm.npz"
+  np.savez(adm, **arrays)
+  opened.clear()
+  found = score(
+    files | {"adm": adm}, "adm", "B", tmp_path / "s", "--num_samples=30"
+  )
+  assert len(opened) == 1
+  expected = score(files, "A", "B", tmp_path / "1")["scores"]
+  for name in ("fid_adm_30", "sfid_adm_30"):
+    assert found["scores"][name] == pytest.approx(expected[name], rel=1e-9)
+  twenty = tmp_path / "twenty.npz"
+  np.savez(twenty, IMAGES[0, :20])
+  few = score(files | {"x": twenty}, "x", "B", tmp_path / "2")["scores"]
+  for name in ("precision", "recall", "coverage"):
+    assert found["scores"][f"{name}_adm_30"] == few[f"{name}_adm_20"]
+  assert any("the first 20 of 30 samples" in x for x in found["notes"])
+  assert statistics.main([*command[:2], "--keep_images=31"]) == 1
+
+
 def test_fewer_features_than_images_are_noted(files, tmp_path, monkeypatch):
   monkeypatch.setattr(scores, "REFERENCE_IMAGES", 20)
   few = tmp_path / "few.npz"
