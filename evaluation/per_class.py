@@ -88,8 +88,8 @@ def figure(
   samples = np.median([c.num_samples for c in classes])
   real = np.median([c.num_reference for c in classes])
   axes.set_title(
-    f"{len(shown)} of {len(classes)} classes, lowest recall first; a class has"
-    f" about {samples:.0f} samples and {real:.0f} real pictures",
+    f"{len(shown)} of {len(classes)} classes, lowest recall first\n"
+    f"a class has about {samples:.0f} samples and {real:.0f} real pictures",
     fontsize=7,
   )
   chart.savefig(path, dpi=120)
