@@ -67,7 +67,8 @@ def update(quantizer, params, state, seen, smoothed=None):
     quantizer: its settings.
     params: its parameters.
     state: see `initial_state`.
-    seen: `Seen` of the step.
+    seen: `Seen` of the step. A code is dead every `dead_after` steps that it
+      has not been used: one that was put on a latent in vain moves again.
     smoothed: a moving average of params, or None. Restarted codes jump in it
       too, for an average of an old and a new place is neither.
 
@@ -85,11 +86,10 @@ def update(quantizer, params, state, seen, smoothed=None):
     params = quantizer.place(params, alive, mean)
     state = {**state, "counts": counts, "sums": sums}
   if quantizer.restart:
-    dead = idle >= quantizer.dead_after
+    dead = (idle > 0) & (idle % quantizer.dead_after == 0)
     params = quantizer.place(params, dead, seen.candidates)
     if smoothed is not None:
       smoothed = quantizer.place(smoothed, dead, seen.candidates)
-    state["idle"] = jnp.where(dead, 0, idle)
     if quantizer.average:
       state["counts"] = jnp.where(dead, 1.0, state["counts"])
       state["sums"] = jnp.where(dead[:, None], seen.candidates, state["sums"])
@@ -126,7 +126,8 @@ def usage(counts, idle=None, dead_after=0):
 
   Returns:
     Float32 scalars: "used" (codes with any use), "perplexity" (exp of the
-    entropy; v for uniform use) and, given `idle`, "dead".
+    entropy; v for uniform use) and, given `idle`, "dead" (codes that none of
+    the last `dead_after` steps used, restarted meanwhile or not).
   """
   p = counts / jnp.maximum(jnp.sum(counts), 1.0)
   entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0))

@@ -232,7 +232,10 @@ def _update_critic(task, state, grads):
 
 
 def _usage(task, state, seen):
-  """Return how the codes were used; the dead ones before their restart."""
+  """Return how the batch used the codes, and how many the last steps left.
+
+  `codes/dead` are those that none of the last `dead_after` steps used.
+  """
   idle = codebook.idle_steps(state.model_state["quantizer"], seen)
   usage = codebook.usage(seen.counts, idle, task.model.quantizer.dead_after)
   return {f"codes/{name}": value for name, value in usage.items()}

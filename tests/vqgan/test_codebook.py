@@ -69,7 +69,25 @@ def test_dead_codes_restart_on_a_latent_and_live_ones_stay(module):
       smoothed["codebook"][i], params["codebook"][i]
     )
   np.testing.assert_array_equal(smoothed["codebook"][1], new["codebook"][1])
-  assert (state["idle"] == 0).all()
+  assert list(state["idle"]) == [0, 2, 2, 0, 2, 2]
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_codes_that_nobody_uses_stay_dead_through_their_restarts(restart):
+  module = quantizer.Nearest(4, 5, dead_after=3, restart=restart)
+  params = _init(module)
+  state = codebook.initial_state(module, params)
+  codes = jnp.zeros(Z.shape[:3], jnp.int32)  # only the first is ever used
+  dead, moved = [], []
+  for step in range(8):
+    seen = codebook.observe(module, Z, codes, jax.random.key(step))
+    idle = codebook.idle_steps(state, seen)
+    dead.append(int(codebook.usage(seen.counts, idle, 3)["dead"]))
+    new, state, _ = codebook.update(module, params, state, seen)
+    moved.append(bool((new["codebook"] != params["codebook"])[1:].any()))
+    params = new
+  assert dead == [0, 0, 3, 3, 3, 3, 3, 3]
+  assert moved == [restart and step in (2, 5) for step in range(8)]
 
 
 def test_seeded_codes_are_all_used():
