@@ -70,7 +70,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.quantizer.temperature.start = 0.9
   config.quantizer.temperature.end = 1e-6
   config.quantizer.temperature.steps = 1_000_001
-  config.quantizer.levels = (8, 8, 8, 5, 5, 5)  # finite: 64,000 codes
+  # finite: 64,000 codes; num_codes and width are then 0, for this decides.
+  config.quantizer.levels = (8, 8, 8, 5, 5, 5)
 
   config.loss = ml_collections.ConfigDict()
   config.loss.pixel = "l1"  # or "l2"

@@ -34,6 +34,8 @@ def report(config: ml_collections.ConfigDict) -> str:
   task = adapter.make_task(config, measured)
   adapter.make_array_encode(config, measured, "train")
   lines = list(_lines(config, task, measured, adapter.RULE))
+  if tasks.offers(adapter, "remarks"):
+    lines += [f"\nNote: {line}" for line in adapter.remarks(config)]
   # The devices of this machine need not be those of the run.
   try:
     mesh = sharding.make_mesh(config.mesh.to_dict())

@@ -58,7 +58,8 @@ def first_stage(
   if getattr(module, "average", False):
     codes.name = "average"
   codes.num_codes, codes.width = module.num_codes, module.width
-  codes.legacy, codes.restart, codes.seed_codebook = True, False, False
+  codes.legacy = codes.name != "gumbel"
+  codes.restart = codes.seed_codebook = False
   if codes.name == "gumbel":
     codes.kl_weight = float(module.kl_weight)
   config.loss.codebook = float(loss.get("codebook_weight", 1.0))

@@ -87,6 +87,10 @@ class Adapter(Protocol):
     """Returns what `measure` might, where there is no data: for dry runs."""
     ...
 
+  def remarks(self, config: ml_collections.ConfigDict) -> list[str]:
+    """Returns a line for each field that has no effect as others are set."""
+    ...
+
   def check_source(
     self, config: ml_collections.ConfigDict, source: source_lib.Source
   ) -> None:

@@ -132,6 +132,9 @@ def train(
     for opened in filter(None, (source, eval_source)):
       adapter.check_source(config, opened)
   directory = _open_directory(config, workdir, source, accept_changes)
+  if tasks.offers(adapter, "remarks"):
+    for line in adapter.remarks(config):
+      _logger.warning("%s", line)
   try:
     measured = _measured(config, adapter, source, workdir)
     task = adapter.make_task(config, measured)

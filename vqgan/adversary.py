@@ -33,6 +33,8 @@ class Adversary:
     lecam_decay: of its running means of the logits.
     r1: weight of R1, the penalty on gradients at real images.
     r1_every: steps between penalties, each as many times heavier.
+
+  Raises ValueError for an unknown name or a number that is too small.
   """
 
   critic: discriminator.Discriminator = dataclasses.field(
@@ -49,6 +51,22 @@ class Adversary:
   lecam_decay: float = 0.99
   r1: float = 0.0
   r1_every: int = 16
+
+  def __post_init__(self):
+    known = losses.DISCRIMINATOR_LOSSES
+    if self.loss not in known:
+      raise ValueError(f'loss "{self.loss}": choose one of {", ".join(known)}')
+    for name in self.augment:
+      if name not in augment.POLICIES:
+        raise ValueError(
+          f'augmentation "{name}": choose from {", ".join(augment.POLICIES)}'
+        )
+    least = {"weight": 0, "start": 0, "warmup": 0, "lecam": 0, "r1": 0}
+    for name, bound in {**least, "r1_every": 1}.items():
+      if getattr(self, name) < bound:
+        raise ValueError(
+          f"adversary.{name} {getattr(self, name)} must be at least {bound}"
+        )
 
   def init(self, key, pixels):
     """Return (params, state) for images like pixels [b, h, w, c]."""

@@ -98,6 +98,9 @@ class VQGANTask:
 
     Returns:
       {"seeds": enough rows of the model's input for every code}.
+
+    Raises:
+      ValueError: there are no images, or their labels are none of the model.
     """
     tokens = math.prod(side // self.model.shape.factor for side in self.size)
     needed = max(16, -(-self.model.quantizer.num_codes // tokens))
@@ -112,7 +115,14 @@ class VQGANTask:
         break
     if not rows:
       raise ValueError("no images to seed the codebook: the split is empty")
-    return {"seeds": np.concatenate(rows)}
+    seeds = np.concatenate(rows)
+    classes = self.model.shape.in_channels
+    if self.target == "segmentation" and seeds.max() >= classes:
+      raise ValueError(
+        f"a label map holds class {seeds.max()}, of data.num_labels {classes}: "
+        "raise data.num_labels, or move the labels by data.label_shift"
+      )
+    return {"seeds": seeds}
 
   def init(
     self, key: jax.Array, measured: Mapping[str, np.ndarray]

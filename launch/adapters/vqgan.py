@@ -10,7 +10,7 @@ import numpy as np
 
 from data import arrays as batches_lib
 from launch import datasets
-from launch.adapters import optimizers, precision
+from launch.adapters import optimizers, precision, vqgan_options
 from training import sharding
 from training import state as state_lib
 from training import task as task_protocol
@@ -24,6 +24,8 @@ LIKELIHOOD = {"reconstruction": ()}
 RULE = sharding.FsdpRule()
 
 QUANTIZERS = ("nearest", "average", "unit", "gumbel", "finite")
+
+remarks = vqgan_options.remarks
 
 
 def make_frame(config: ml_collections.ConfigDict) -> frame_lib.Frame:
@@ -70,7 +72,12 @@ def make_quantizer(config: ml_collections.ConfigDict) -> Any:
 
 
 def make_model(config: ml_collections.ConfigDict) -> autoencoder.Autoencoder:
-  """Makes the autoencoder."""
+  """Makes the autoencoder.
+
+  Raises:
+    ValueError: numbers that contradict each other or the target.
+  """
+  vqgan_options.check(config)
   model, data = config.model, config.data
   in_channels = {
     "image": data.channels,

@@ -42,6 +42,12 @@ def test_tiny_changes_only_numbers_and_the_dataset(name):
   assert forms.load(name).data.target == forms.tiny(name).data.target
 
 
+@pytest.mark.parametrize("name", FULL)
+def test_no_field_is_set_in_vain(name):
+  for config in (forms.load(name), forms.tiny(name)):
+    assert tasks.get("vqgan").remarks(config) == []
+
+
 @pytest.mark.parametrize(
   ("name", "arg"),
   [

@@ -45,6 +45,7 @@ def _fields(images, **more):
     "model.num_blocks": "0",
     "quantizer.num_codes": "16",
     "quantizer.width": "3",
+    "quantizer.kl_weight": "0.5",  # which this quantizer does not read
     "adversary.channels": "4",
     "adversary.start": "1",
     "optimizer.decay_steps": "4",
@@ -94,6 +95,12 @@ def test_resumed_run_has_the_same_players_and_moments(
   assert any("generator" in name for name in moments)
   assert any("discriminator" in name for name in moments)
   assert _arrays(tmp_path, 2) != expected
+
+
+def test_a_run_says_what_it_does_not_read(workdir):
+  log = (workdir / "log.txt").read_text("utf-8")
+  line = "quantizer.kl_weight 0.5 has no effect while quantizer.name is"
+  assert log.count(line) == 1
 
 
 def test_exported_first_stage_is_the_autoencoder_alone(workdir, tmp_path):

@@ -285,6 +285,16 @@ def test_segmentations_train_by_cross_entropy():
   assert jax.eval_shape(made.reconstruct, state, batch).shape == (4, 16, 16, 3)
 
 
+def test_labels_beyond_the_classes_are_refused():
+  shape = dataclasses.replace(tiny.SHAPE, in_channels=5)
+  made = tiny.make_task(critic=None, shape=shape, target="segmentation")
+  batch = {"segmentation": np.full((2, 16, 16), 4, np.uint8)}
+  assert made.measure([batch])["seeds"].shape == (2, 16, 16)
+  batch["segmentation"][1, 0, 0] = 255
+  with pytest.raises(ValueError, match=r"class 255, of data.num_labels 5"):
+    made.measure([batch])
+
+
 def test_depth_of_16_bits_is_scaled_to_one():
   shape = dataclasses.replace(tiny.SHAPE, in_channels=1)
   made = tiny.make_task(critic=None, shape=shape, bits=16)
