@@ -82,7 +82,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
   config.adversary = ml_collections.ConfigDict()
   config.adversary.weight = 0.8  # 0 trains without a discriminator
-  config.adversary.start = 250_001
+  config.adversary.start = 250_001  # the step at which it begins to learn
   config.adversary.warmup = 0  # steps that the discriminator learns alone
   config.adversary.loss = "hinge"  # or "vanilla"
   config.adversary.channels = 64
@@ -94,9 +94,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.adversary.r1 = 0.0
   config.adversary.r1_every = 16
   config.adversary.peak = 5.4e-5  # learning rate; 4.5e-6 x 12
-  config.adversary.warmup_steps = 0
-  config.adversary.schedule = "constant"
+  config.adversary.warmup_steps = 0  # of the rate, from `start` on
+  config.adversary.schedule = "constant"  # others reach 0 at the last step
 
+  # name, b1, b2, weight_decay and clip_norm (of each one's own gradient) are
+  # of both optimisers; the rest is the autoencoder's.
   config.optimizer = ml_collections.ConfigDict()
   config.optimizer.name = "adam"
   config.optimizer.peak = 5.4e-5  # 4.5e-6 x 12

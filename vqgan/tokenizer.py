@@ -151,8 +151,10 @@ class VQGAN:
   def fingerprint(self, params: Any) -> str:
     """Return 16 hexadecimal digits of the settings and the parameters.
 
-    Two tokenizers with the same digits give the same codes. Call it outside
-    of jit: it reads every parameter.
+    Two tokenizers with the same digits give the same codes, but for ties that
+    another compiler or device rounds the other way. bfloat16 moves latents
+    across more than ties, so a precision other than float32 counts. Call it
+    outside of jit: it reads every parameter.
     """
     model = self.task.model
     module = model.quantizer
@@ -166,6 +168,8 @@ class VQGAN:
     }
     for name in ("dropout", "remat"):  # they change no code
       del settings["shape"][name]
+    if jnp.dtype(model.dtype) != jnp.float32:
+      settings["dtype"] = jnp.dtype(model.dtype).name
     return fingerprint(settings, params)
 
 

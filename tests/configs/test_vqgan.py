@@ -4,6 +4,7 @@ import pytest
 
 from launch import tasks
 from tests.configs import forms
+from training import optimizer
 
 # Parameters of the autoencoder; None where nobody published a number.
 FULL = {
@@ -59,6 +60,42 @@ def test_no_field_is_set_in_vain(name):
 def test_unknown_argument_lists_the_choices(name, arg):
   with pytest.raises(ValueError, match=r"must be|one of"):
     forms.load(f"{name}.py:{arg}")
+
+
+def _optimisers(monkeypatch, config):
+  """The settings of the autoencoder's and the discriminator's optimiser."""
+  asked = []
+  with monkeypatch.context() as patch:
+    patch.setattr(optimizer, "make", lambda **fields: asked.append(fields))
+    tasks.get("vqgan").make_task(config, {})
+  return sorted(asked, key=lambda fields: -fields["total_steps"])
+
+
+def test_both_rates_of_a_folder_end_at_zero_with_the_run(monkeypatch):
+  config = forms.load("vqgan_folder")
+  names = ("peak", "warmup_steps", "total_steps", "schedule", "final")
+  lengths = []
+  for fields in _optimisers(monkeypatch, config):
+    rate = optimizer.make_schedule(**{name: fields[name] for name in names})
+    total = fields["total_steps"]
+    assert rate(total) == 0 < rate(total - 99) < rate(total // 2) < rate(500)
+    assert rate(500) == pytest.approx(2e-4) and rate(0) < 1e-6
+    lengths.append(total)
+  steps = config.train.num_steps
+  assert lengths == [steps, steps - config.adversary.start]
+
+
+def test_moments_decay_and_clipping_are_of_both_optimisers(monkeypatch):
+  config = forms.load("vqgan_scenes")
+  with config.unlocked():
+    config.optimizer.update(
+      {"name": "adamw", "b1": 0.4, "b2": 0.8, "clip_norm": 2.0}
+    )
+    config.optimizer.weight_decay = 0.1
+  both = _optimisers(monkeypatch, config)
+  for name in ("name", "b1", "b2", "weight_decay", "clip_norm"):
+    assert [x[name] for x in both] == [config.optimizer[name]] * 2
+  assert both[0]["peak"] != both[1]["peak"]
 
 
 def test_unknown_quantizer_lists_the_choices():

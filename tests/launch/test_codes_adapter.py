@@ -98,6 +98,16 @@ def test_measured_holds_all_that_a_tokenizer_needs(weights):
   assert again.dtype == found.dtype
 
 
+def test_tokenizers_compute_in_float32_whatever_a_run_did(weights):
+  stage = first_stages.load(weights)
+  for dtype in ("float32", "bfloat16"):
+    config = tiny_stage.config()
+    config.train.dtype = dtype
+    coder = first_stages.make_tokenizer(first_stages.reduced(config))
+    assert coder.task.model.dtype == np.float32
+    assert coder.fingerprint(stage.params) == stage.fingerprint()
+
+
 def test_dry_runs_need_no_weights():
   config = _config()
   config.tokenizer.weights = "gone"

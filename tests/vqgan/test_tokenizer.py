@@ -53,8 +53,16 @@ def test_fingerprint_tells_parameters_and_settings_apart(made):
   )
   assert tokenizer.VQGAN(unit).fingerprint(params) != print_
   shape = dataclasses.replace(tiny.SHAPE, remat=True)
-  same = tiny.make_task(critic=None, shape=shape, dtype="bfloat16")
+  same = tiny.make_task(critic=None, shape=shape)
   assert tokenizer.VQGAN(same).fingerprint(params) == print_
+
+
+def test_fingerprint_tells_precisions_apart_as_codes_do(made):
+  coder, params, rows = made
+  coarse = tokenizer.VQGAN(tiny.make_task(critic=None, dtype="bfloat16"))
+  codes = [tiny.jit(x.encode)(params, rows) for x in (coder, coarse)]
+  assert (codes[0] != codes[1]).any()
+  assert coarse.fingerprint(params) != coder.fingerprint(params)
 
 
 def test_used_codes_are_renumbered_and_others_replaced(made):
