@@ -112,6 +112,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.clip_norm = 0.0
   config.optimizer.ema_decay = 0.0  # 0 keeps no average
 
+  # With `accumulate`, the discriminator's BatchNorm sees a piece of the batch
+  # at a time: keep pieces of some rows over all devices.
   config.train = _sections.train(
     num_steps=1_000_000, batch_size=12, checkpoint_every=5000, remat=False
   )

@@ -16,7 +16,8 @@ _SLOPE = 0.2  # of LeakyReLU below zero
 class Discriminator(nn.Module):
   """4x4 convolutions, halving the grid `num_layers` times.
 
-  BatchNorm takes its statistics from the whole batch, over all devices; its
+  BatchNorm takes its statistics from all rows that it is called on, over all
+  devices: the batch, or a piece of it where gradients are accumulated. Its
   running statistics are the collection "batch_stats".
 
   Attributes:

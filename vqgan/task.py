@@ -47,7 +47,9 @@ class VQGANTask:
     temperature: of a Gumbel quantizer: (start, end, steps) of its cosine.
     seed_codebook: put the first codebook on latents of real images.
     ema_decay: of the average of the autoencoder; None keeps none.
-    accumulate: pieces that a batch's gradients are computed in.
+    accumulate: pieces that a batch's gradients are computed in. BatchNorm of
+      the discriminator takes its statistics of a piece, over all devices, and
+      its running ones move once a piece; uses of codes are of the batch.
     bits: of a channel of the input, 8 or 16.
   """
 

@@ -83,12 +83,12 @@ def remarks(config: ml_collections.ConfigDict) -> list[str]:
   found = list(_unread(config))
   model, options = config.model, config.adversary
   sides = [model.resolution // 2**i for i in range(len(model.multipliers))]
-  for side in model.attention:
-    if side not in sides:
-      found.append(
-        f"model.attention {side} is at no level: they are at "
-        f"{', '.join(map(str, sides))}"
-      )
+  found += [
+    f"model.attention {side} is at no level: they are at "
+    f"{', '.join(map(str, sides))}"
+    for side in model.attention
+    if side not in sides
+  ]
   num_steps = config.train.num_steps
   if options.weight and options.start >= num_steps:
     found.append(

@@ -17,9 +17,7 @@ def test_levels_of_a_finite_quantizer_decide_its_sizes():
   finite = {"quantizer__name": "finite", "quantizer__levels": "(5, 4)"}
   for codes, width in ((0, 0), (20, 2), (0, 2)):
     made = vqgan.make_model(
-      _config(
-        **finite, quantizer__num_codes=codes, quantizer__width=width
-      )
+      _config(**finite, quantizer__num_codes=codes, quantizer__width=width)
     ).quantizer
     assert (made.num_codes, made.width) == (20, 2)
 

@@ -169,6 +169,33 @@ def test_accumulated_pieces_give_the_gradient_of_the_batch():
     jax.eval_shape(made.train_step, state, batch, KEY)
 
 
+def test_batch_norm_sees_each_accumulated_piece_over_all_devices():
+  critic = dataclasses.replace(tiny.CRITIC, start=0)
+  made = tiny.make_task(critic, accumulate=2)
+  state, batch = tiny.make_state(made), tiny.make_batch(made, 16)
+  pixels = made.pixels(batch)
+  generator = state.params["generator"]
+  expected = state.model_state["discriminator"]
+  learn = tiny.jit(
+    lambda state_, rows: critic.learn(
+      state.params["discriminator"],
+      state_,
+      rows,
+      made.apply(generator, rows)[0],
+      0,
+      KEY,
+    )[1]
+  )
+  for i in range(2):
+    expected = learn(expected, pixels[i::2])
+  mesh = sharding.make_mesh({"data": 8})
+  train_step = tiny.jit(made.train_step)
+  for where in (lambda x: x, lambda x: sharding.place_batch(x, mesh)):
+    after = train_step(state, where(batch), KEY)[0]
+    found = after.model_state["discriminator"]["batch_stats"]
+    _close(found, expected["batch_stats"], rtol=1e-4, atol=1e-6)
+
+
 def test_options_of_the_adversary_run_and_are_told():
   critic = dataclasses.replace(
     tiny.CRITIC,
