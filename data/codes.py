@@ -63,7 +63,7 @@ class Codes:
     sizes = [int(size) for size in described["shards"]]
     self._starts = np.concatenate([[0], np.cumsum(sizes)])
     self._shards = [
-      _open(root / shard_name(i), self.fields, size)
+      _open(root / shard_name(i), self.fields, size, self.grid)
       for i, size in enumerate(sizes)
     ]
 
@@ -168,8 +168,8 @@ def _read(root):
     raise source_lib.DataError(f"{root} holds no codes; {has}; {hint}")
   try:
     described = json.loads(path.read_text("utf-8"))
-    missing = [name for name in _NEEDED if name not in described]
-  except ValueError as error:
+    missing = sorted(set(_NEEDED) - set(dict(described)))
+  except (TypeError, ValueError) as error:
     raise source_lib.DataError(
       f"{path} is damaged ({error}); {hint}"
     ) from error
@@ -181,7 +181,7 @@ def _read(root):
   return described
 
 
-def _open(folder, fields, size):
+def _open(folder, fields, size, grid):
   """Return the arrays of a shard, mapped into memory."""
   names = ["label", *fields]
   if "boxes" in fields:
@@ -195,9 +195,13 @@ def _open(folder, fields, size):
       f"{folder} is damaged ({error}): remove it and {DESCRIPTION} beside it, "
       "and the same launch.tokenize makes it again"
     ) from error
-  if len(arrays["label"]) != size or len(arrays["codes"]) != size:
-    raise source_lib.DataError(
-      f"{folder} has {len(arrays['label'])} examples instead of {size}: remove "
-      "the split's folder and tokenize again"
-    )
+  for name, array in arrays.items():
+    length = size + (name == "box_start")
+    if name in _RAGGED:
+      length = int(arrays["box_start"][-1])
+    if len(array) != length or (name == "codes" and array.shape[1:] != grid):
+      raise source_lib.DataError(
+        f"{folder} has {name} of {array.shape}, not {length} for its {size} "
+        f"examples of {grid}: remove the split's folder and tokenize again"
+      )
   return arrays

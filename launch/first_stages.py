@@ -62,8 +62,8 @@ def load(name: str) -> FirstStage:
     CommandError: there are none, or they are no first stage.
   """
   if Path(name).is_dir():
+    _check_kind(runs.load_config(Path(name)).task, name)
     run = runs.open_run(Path(name))
-    _check_kind(run.config.task, name)
     mesh = sharding.make_mesh({"data": 1}, jax.local_devices()[:1])
     params = run.restore(mesh).state.sampling_params["generator"]
     named = jax.device_get(trees.flatten(params))

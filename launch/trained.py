@@ -154,12 +154,13 @@ def read(
   try:
     text = _described(path).read_text("utf-8")
     description = json.loads(text)
+    config, step = runs.locked(description["config"]), description["step"]
     named, _ = safetensors.load(path.with_name(f"{path.name}.safetensors"))
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise errors.CommandError(
       f"{path} cannot be read ({error}): export it again"
     ) from error
-  return runs.locked(description["config"]), named, int(description["step"])
+  return config, named, int(step)
 
 
 def read_config(name: str) -> ml_collections.ConfigDict | None:

@@ -7,6 +7,7 @@ is found goes into `measured`, so that a run stands on its own.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -176,6 +177,13 @@ def batch_spec(
 def _find(config, batches) -> first_stages.FirstStage:
   """Opens the first stage that the config names."""
   name, like = _name(config), config.tokenizer.like
+  beside = name and not config.tokenizer.weights
+  if beside and first_stages.find_config(name) is None:
+    raise errors.CommandError(
+      f"{config.data.dir} holds no tokenizer beside its codes: bring "
+      f"{Path(name).parent} back, or name the first stage that made them by "
+      "--config.tokenizer.weights"
+    )
   if name:
     return first_stages.load(name)
   if like.task == "pixels":

@@ -1,5 +1,6 @@
 """Codes on the disk: records come back, and nothing half-written is read."""
 
+import io
 import json
 
 import numpy as np
@@ -137,6 +138,39 @@ def test_what_is_not_whole_is_refused(tmp_path):
     codes.Codes(str(tmp_path), "train")
   (folder / codes.DESCRIPTION).unlink()
   with pytest.raises(source.DataError, match="are not complete"):
+    codes.Codes(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+  "name", ["codes", "label", "segmentation", "boxes", "box_labels", "box_start"]
+)
+def test_a_folder_that_was_cut_short_is_refused(name, tmp_path):
+  folder = tmp_path / "train"
+  _write(folder)
+  file = folder / "shard-00001" / f"{name}.npy"
+  whole = file.read_bytes()
+  file.write_bytes(whole[:-1])  # a copy that was stopped
+  with pytest.raises(source.DataError, match="shard-00001 is damaged"):
+    codes.Codes(str(tmp_path), "train")
+  np.save(file, np.load(io.BytesIO(whole))[:-1])  # fewer rows than there were
+  with pytest.raises(source.DataError, match=r"shard-00001 has .* not \d+ for"):
+    codes.Codes(str(tmp_path), "train")
+  file.unlink()
+  with pytest.raises(source.DataError, match="shard-00001 is damaged"):
+    codes.Codes(str(tmp_path), "train")
+
+
+def test_codes_of_another_grid_than_is_said_are_refused(tmp_path):
+  with pytest.raises(source.DataError, match=r"has codes of \(4, 2, 3\)"):
+    _write(tmp_path / "train", grid=(3, 2))
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[1]", "{}"])
+def test_a_damaged_description_is_refused(text, tmp_path):
+  folder = tmp_path / "train"
+  _write(folder)
+  (folder / codes.DESCRIPTION).write_text(text)
+  with pytest.raises(source.DataError, match=r"is damaged|is of version None"):
     codes.Codes(str(tmp_path), "train")
 
 

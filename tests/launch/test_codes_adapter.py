@@ -1,6 +1,7 @@
 """What second stages stand on: tokenizers found, kept, compared, refused."""
 
 import json
+import shutil
 
 import jax
 import ml_collections
@@ -69,7 +70,7 @@ def _write_codes(folder, weights, count=8, **changes):
   }
   for split in ("train", "validation"):
     columns = {
-      "codes": random.randint(0, 16, (count, 8, 12)),
+      "codes": random.randint(0, 16, (count, *described["grid"])),
       "label": np.zeros(count),
     }
     codes_lib.write_shard(folder / split, 0, columns)
@@ -145,6 +146,18 @@ def test_codes_bring_their_tokenizer_and_refuse_others(weights, tmp_path):
   config.data.dir = str(tmp_path / "small")
   with pytest.raises(errors.CommandError, match=r"data.size=\(16, 16\)"):
     codes.measure(config)
+
+
+def test_codes_without_their_tokenizer_say_how_to_name_it(weights, tmp_path):
+  _write_codes(tmp_path, weights)
+  config = _config()
+  config.data.source, config.data.dir = "codes", str(tmp_path)
+  codes.measure(config)
+  shutil.rmtree(codes_lib.tokenizer_path(str(tmp_path)).parent)
+  with pytest.raises(errors.CommandError, match="no tokenizer beside its"):
+    codes.measure(config)
+  config.tokenizer.weights = weights
+  assert codes.measure(config)
 
 
 def test_codes_are_shown_as_what_they_decode_to(weights, tmp_path):

@@ -1,6 +1,10 @@
 """launch.tokenize: the same codes however it ran, and clear refusals."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,7 +12,9 @@ import pytest
 
 from data import arrays, codes
 from launch import datasets, first_stages, tokenize
+from tests import shared
 from tests.launch import tiny_stage
+from training import rundir
 
 SIZE = (8, 12)
 _FLAGS = [
@@ -40,8 +46,8 @@ def images(tmp_path_factory):
   return str(path)
 
 
-def _run(weights, images, out, *options):
-  command = [
+def _command(weights, images, out, *options):
+  return [
     f"--weights={weights}",
     "--config=configs/vqgan_scenes.py",
     f"--config.data.dir={images}",
@@ -51,7 +57,10 @@ def _run(weights, images, out, *options):
     *_FLAGS,
     *options,
   ]
-  return tokenize.main(command)
+
+
+def _run(*args):
+  return tokenize.main(_command(*args))
 
 
 def _files(folder):
@@ -110,6 +119,36 @@ def test_a_stopped_job_ends_with_the_same_files_on_any_devices(
   assert _run(weights, images, out) == 0
   again = (out / "train" / "shard-00000" / "codes.npy").stat().st_mtime_ns
   assert again == first
+  assert _files(out) == _files(tmp_path / "whole")
+
+
+_KILLED = """
+import sys, time
+from data import codes
+from launch import tokenize
+write = codes.write_shard
+def slow(*args):
+  write(*args)
+  print("a shard", flush=True)
+  time.sleep(60)
+codes.write_shard = slow
+sys.exit(tokenize.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_job_goes_on_to_the_same_files(weights, images, tmp_path):
+  assert _run(weights, images, tmp_path / "whole") == 0
+  out = tmp_path / "killed"
+  command = [sys.executable, "-c", _KILLED, *_command(weights, images, out)]
+  job = subprocess.Popen(
+    command, cwd=shared.ROOT, stdout=subprocess.PIPE, text=True
+  )
+  assert job.stdout.readline() == "a shard\n"
+  job.send_signal(signal.SIGKILL)
+  assert job.wait(60) == -signal.SIGKILL
+  assert [x.name for x in (out / "train").glob("shard-*")] == ["shard-00000"]
+  assert _run(weights, images, out) == 0
   assert _files(out) == _files(tmp_path / "whole")
 
 
@@ -219,3 +258,41 @@ def test_what_cannot_be_is_said_in_one_line(
   error = capsys.readouterr().err
   assert message in error and error.count("\n") == 1
   assert not (tmp_path / "train").exists()
+
+
+@pytest.mark.parametrize(
+  ("task", "message"),
+  [
+    (None, "holds no run"),
+    ("prior", "is of task prior, which has no codes"),
+    ("vqgan", "measured.npz cannot be read"),
+  ],
+)
+def test_a_directory_without_a_first_stage_is_said_in_one_line(
+  task, message, tmp_path, capsys
+):
+  config = tiny_stage.config()
+  if task:
+    config.task = task
+    rundir.write_json(tmp_path / "config.json", config.to_dict())
+  out = tmp_path / "codes"
+  assert tokenize.main([f"--workdir={tmp_path}", f"--out={out}"]) == 1
+  error = capsys.readouterr().err
+  assert message in error and error.count("\n") == 1
+  assert not out.exists()
+
+
+def test_a_first_stage_that_was_cut_short_is_said_in_one_line(
+  images, tmp_path, capsys
+):
+  weights = Path(tiny_stage.write(tmp_path))
+  tensors = weights.with_name("small.safetensors")
+  tensors.write_bytes(tensors.read_bytes()[:-100])
+  described = weights.with_name("small.json")
+  text = described.read_text("utf-8")
+  for content in (text, text[:-9], "[]", "{}"):
+    described.write_text(content)
+    assert _run(weights, images, tmp_path / "codes") == 1
+    error = capsys.readouterr().err
+    assert "cannot be read" in error and error.count("\n") == 1
+  assert not (tmp_path / "codes").exists()

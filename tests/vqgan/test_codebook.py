@@ -90,6 +90,22 @@ def test_codes_that_nobody_uses_stay_dead_through_their_restarts(restart):
   assert moved == [restart and step in (2, 5) for step in range(8)]
 
 
+def test_an_averaged_code_stays_where_it_restarted():
+  module = quantizer.Nearest(4, 5, average=True, decay=0.5, dead_after=2)
+  params = _init(module)
+  state = codebook.initial_state(module, params)
+  codes = jnp.zeros(Z.shape[:3], jnp.int32)  # only the first is ever used
+  places = []
+  for step in range(4):
+    seen = codebook.observe(module, Z, codes, jax.random.key(step))
+    params, state, _ = codebook.update(module, params, state, seen)
+    places.append(np.asarray(params["codebook"][1:]))
+  # It restarts in the second step and in the fourth.
+  assert (places[1] != places[0]).any(1).all()
+  np.testing.assert_allclose(places[2], places[1], rtol=1e-5)
+  assert (places[3] != places[2]).any(1).all()
+
+
 def test_seeded_codes_are_all_used():
   z = jax.random.normal(jax.random.key(5), (4, 8, 8, 5))
   for module in (
