@@ -8,8 +8,13 @@ Cases: forward at 256 pixels, forward and backward at 128, and at 64 with batch
 Where torch is not installed, ours alone. Prints a JSON line a case. `--smoke`
 runs tiny shapes without timing and checks counts: the step's operations are
 those of one backward pass, the adaptive weight's those of two layers, and the
-step compiles once. Ends with 1 where one of them is wrong. It tells the memory
-with and without remat too, which XLA's CPU compiler does not let go down.
+step compiles once. Ends with 1 where one of them is wrong.
+
+    python -m benchmarks.vqgan --memory --side=256
+
+counts what the forward pass keeps for the backward one, with and without remat,
+of the traced program: the memory that XLA's CPU compiler takes, which `--smoke`
+prints, does not go down.
 """
 
 import argparse
@@ -55,7 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--repeats", type=int, default=7, help="median of these")
   parser.add_argument("--threads", type=int, default=os.cpu_count())
   parser.add_argument("--smoke", action="store_true", help="tiny; only counts")
+  parser.add_argument("--memory", action="store_true", help="only of remat")
+  parser.add_argument("--side", type=int, default=256, help="of --memory")
   args = parser.parse_args(argv)
+  if args.memory:
+    shape = autoencoder.Shape(channels=args.channels, norm_least=1)
+    found = {"side": args.side, "batch": 1, **kept(shape, args.side)}
+    print(json.dumps({"benchmark": "vqgan", **found}))
+    return 0
   if args.smoke:
     found = counts()
     print(json.dumps({"benchmark": "vqgan", **found}))
@@ -118,6 +130,7 @@ def counts() -> dict[str, Any]:
     "compiled_gflops": program.cost_analysis()["flops"] / 1e9,
     "adaptive_weight_gflops": weight / 1e9,
     "last_layer_gflops": 2 * 2 * 32 * 32 * 9 * 32 * 3 / 1e9,
+    **kept(made.model.shape, 32),
     "temporary_mib": turns.temporary_mib(program),
     "temporary_mib_with_remat": turns.temporary_mib(leaner),
     "compilations": compilations[0],
@@ -128,6 +141,31 @@ def counts() -> dict[str, Any]:
     and weight <= 2.001e9 * found["last_layer_gflops"]
     and found["compilations"] <= 1
   )
+  return found
+
+
+def kept(shape: autoencoder.Shape, side: int) -> dict[str, float]:
+  """Count the MiB of activations kept for the backward pass of an image.
+
+  They are those of a traced float32 program, without the parameters and the
+  image: the peak has one block's own beside them.
+  """
+  found = {}
+  for name, remat in (("kept_mib", False), ("kept_mib_with_remat", True)):
+    model = autoencoder.Autoencoder(
+      dataclasses.replace(shape, remat=remat), quantizer.Nearest(1024, 256)
+    )
+    pixels = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), pixels)
+
+    def backward(params, pixels, model=model):
+      return jax.vjp(lambda p: model.apply(p, pixels, train=True)[0], params)[1]
+
+    program = jax.make_jaxpr(backward)(params, pixels).jaxpr
+    inputs = {id(x) for x in program.invars}
+    held = {id(x): x.aval for x in program.outvars if id(x) not in inputs}
+    total = sum(x.size * x.dtype.itemsize for x in held.values())
+    found[name] = round(total / 2**20, 1)
   return found
 
 

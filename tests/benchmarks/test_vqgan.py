@@ -23,6 +23,18 @@ def test_smoke_run_counts_one_backward_pass(capsys):
   assert line["adaptive_weight_gflops"] < 0.01 * line["traced_gflops"]
 
 
+def test_remat_keeps_the_inputs_of_blocks_alone():
+  shape = benchmark.autoencoder.Shape(norm_least=1)
+  found = benchmark.kept(shape, 256)
+  assert found["kept_mib_with_remat"] < 0.4 * found["kept_mib"]
+  # The input of every block, and what lies between blocks, in float32.
+  inputs = 0
+  for i, multiplier in enumerate(shape.multipliers):
+    blocks = 2 * shape.num_blocks + 1
+    inputs += blocks * (256 >> i) ** 2 * shape.channels * multiplier * 4 / 2**20
+  assert inputs < found["kept_mib_with_remat"] < 2.5 * inputs
+
+
 def test_a_second_backward_pass_would_be_seen():
   made = benchmark.small_task()
   image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
