@@ -3,7 +3,7 @@
     python -m benchmarks.compile_tpu --config=configs/dct_lsun.py \
       --topologies=v5e:4x4,v5e:16x16
 
-Needs the optional libtpu (`pip install tessera-images[topology]`). Prints one
+Needs the optional libtpu (`pip install -e '.[topology]'`). Prints one
 JSON line a topology: memory a chip, whether it fits, collectives, compile time.
 Ends with 1 where the step does not fit, the state is not donated, or XLA has to
 copy whole arrays to change their sharding ("involuntary rematerialization").

@@ -4,7 +4,7 @@
 
 cuts a square out of every image of the folder (without one, draws pictures),
 compresses it, and measures, in tf.data with a fixed number of threads:
-  decode: `tf.io.decode_jpeg` alone, the bound;
+  decode: `tf.io.decode_jpeg` alone, as the pipeline asks for it, the bound;
   numpy_function: decode, then `dctransformer.arrays` through Python;
   lists: decode, then `dctransformer.encode`;
   pipeline: `data.pipeline.train_batches`, reading and batching included.
@@ -29,7 +29,7 @@ from PIL import Image
 
 from benchmarks import codec as codec_benchmark
 from data import arrays as data_arrays
-from data import decoding, pipeline
+from data import decoding, images, pipeline
 from dctransformer import arrays, chunks, dct, encode
 
 _BATCH = 32
@@ -136,14 +136,14 @@ def _length(codec, file):
 
 def _decode(file, seed):
   del seed
-  return {"image": tf.io.decode_jpeg(file, 3)[None]}
+  return {"image": images.decode_or_fail(file)[None]}
 
 
 def _in_tensorflow(codec, plan, side):
   encoder = encode.make_train_encode(codec, plan, resize=side)
 
   def make(file, seed):
-    image = tf.io.decode_jpeg(file, 3)
+    image = images.decode_or_fail(file)
     return encoder({"image": image, "label": 0, "example_id": 0}, seed)
 
   return make
@@ -160,7 +160,7 @@ def _in_numpy(codec, plan, side):
     return [row[name] for name in names]
 
   def make(file, seed):
-    image = tf.io.decode_jpeg(file, 3)
+    image = images.decode_or_fail(file)
     leaves = tf.numpy_function(call, [image, seed], types)
     return dict(zip(names, leaves))
 

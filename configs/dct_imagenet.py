@@ -69,6 +69,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.peak = 5e-4
   config.optimizer.warmup_steps = 1000
   config.optimizer.schedule = "cosine"
+  config.optimizer.final = 0.0  # a share of the peak
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.999
   config.optimizer.weight_decay = 0.0

@@ -52,6 +52,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.peak = 3e-5
   config.optimizer.warmup_steps = 0
   config.optimizer.schedule = "constant"
+  config.optimizer.final = 0.0  # of other schedules, a share of the peak
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.999
   config.optimizer.weight_decay = 0.01  # of kernels; the authors: of all

@@ -57,27 +57,6 @@ def center_crop(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
   return image[top // 2 : top // 2 + height, left // 2 : left // 2 + width]
 
 
-def random_crop(
-  image: tf.Tensor, seed: tf.Tensor, height: int, width: int
-) -> tf.Tensor:
-  """Cut [height, width] out anywhere; less where the image is smaller.
-
-  `seed`: int32 [2].
-  """
-  top, left, height, width = _margins(image, height, width)
-  place = tf.random.stateless_uniform([2], seed)
-  y = tf.cast(tf.floor(place[0] * tf.cast(top + 1, tf.float32)), tf.int32)
-  x = tf.cast(tf.floor(place[1] * tf.cast(left + 1, tf.float32)), tf.int32)
-  y, x = tf.minimum(y, top), tf.minimum(x, left)
-  return image[y : y + height, x : x + width]
-
-
-def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-  """Mirror left and right with probability one half; `seed` is int32 [2]."""
-  flip = tf.random.stateless_uniform([], seed) < 0.5
-  return tf.cond(flip, lambda: image[:, ::-1], lambda: image)
-
-
 def edge_pad_to_multiple(image: tf.Tensor, multiple: int) -> tf.Tensor:
   """Repeat the last row and column until both sides are multiples."""
   shape = tf.shape(image)

@@ -2,7 +2,8 @@
 
 The factories serve `data.arrays` (one record at a time, any size); their
 `encode(record, seed)` gives the rows that `dctransformer.encode` documents,
-with the same integers but another stream of random numbers.
+with the same integers (of resized pictures, up to the rounding of the resize)
+but another stream of random numbers.
 `encode_arrays` lists a whole stack of equal-sized images through the jitted
 definition.
 """

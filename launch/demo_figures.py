@@ -11,8 +11,8 @@ import numpy as np
 
 from data.scenes import rules, scene
 
-# The column of what a model that ignores its label gets.
-IGNORING = "ignoring the label"
+# The column of what chance gives: a model that ignores its label gets no more.
+DEALT = "labels dealt out"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Figure:
     value: measured.
     low: least value that passes, or None.
     high: greatest value that passes, or None.
-    blind: the value where labels are dealt out at random, which is what a
-      model that ignores its label gets; None where no label plays a part, so
-      that the value is the same.
+    blind: the value where labels are dealt out at random. A model that
+      ignores its label gets the same of samples, and of likelihood something
+      between the two. None where no label plays a part.
   """
 
   name: str
@@ -158,7 +158,7 @@ def nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def rows(figures: Sequence[Figure]) -> list[dict[str, str]]:
-  """Write figures out as cells: value, bar, ignoring the label, verdict."""
+  """Write figures out as cells: value, bar, labels dealt out, verdict."""
   labelled = any(figure.blind is not None for figure in figures)
   cells = []
   for figure in figures:
@@ -166,7 +166,7 @@ def rows(figures: Sequence[Figure]) -> list[dict[str, str]]:
     row["bar"] = bar(figure)
     if labelled:
       alike = figure.blind is None
-      row[IGNORING] = "the same" if alike else f"{figure.blind:.3f}"
+      row[DEALT] = "the same" if alike else f"{figure.blind:.3f}"
     row["verdict"] = "" if figure.passed else "MISSED"
     cells.append(row)
   return cells

@@ -9,6 +9,7 @@ do about it. The exit code is 1 if anything failed.
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import importlib.util
 import os
 import platform
@@ -36,13 +37,16 @@ NEEDED = (
   "jinja2",
   "matplotlib",
   "ml_collections",
+  "ml_dtypes",
   "numpy",
   "optax",
   "orbax.checkpoint",
   "PIL",
+  "pooch",
   "safetensors",
   "scipy",
   "tqdm",
+  "yaml",
 )
 FOR_DATA = (
   "array_record",
@@ -52,7 +56,7 @@ FOR_DATA = (
   "tensorflow",
   "tensorflow_datasets",
 )
-_INSTALL = "make install, or: pip install tessera-images"
+_INSTALL = "make install, or: pip install -e ."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +86,10 @@ def main(argv: list[str]) -> int:
     python,
     packages,
     versions,
-    lambda: devices(wanted),
-    lambda: tpu_lock(TPU_LOCK),
+    functools.partial(devices, wanted),
+    functools.partial(tpu_lock, TPU_LOCK),
     memory,
-    lambda: disk(args.workdir),
+    functools.partial(disk, args.workdir),
     data_folders,
     compile_cache,
   ):
@@ -200,7 +204,7 @@ def data_folders() -> Iterator[Finding]:
     yield Finding(
       OK,
       f"no datasets in {folder} yet",
-      "the first run that needs one prepares it; data.dir names a folder",
+      "python -m launch.prepare NAME; embedded scenes are made by themselves",
     )
     return
   names = sorted(
@@ -243,7 +247,7 @@ def _installed(name: str) -> bool:
 
 def _accelerate(kind: str) -> str:
   extra = "tpu" if kind == "TPU" else "cuda"
-  return f"pip install -e '.[{extra}]' (or tessera-images[{extra}])"
+  return f"make install EXTRA={extra}, or: pip install -e '.[{extra}]'"
 
 
 def _safely(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -251,7 +255,7 @@ def _safely(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
   try:
     return list(check())
   except Exception as error:
-    name = getattr(check, "__name__", "check")
+    name = getattr(check, "func", check).__name__
     return [Finding(WARN, f"{name} could not be checked: {error!r}")]
 
 

@@ -215,7 +215,8 @@ def table(content: Mapping[str, Any]) -> str:
 def rates_of_dealt_labels(job: Job) -> dict[str, float]:
   """Measures the likelihood with every example's label drawn at random.
 
-  A model that ignores its label would reach the same with the right ones.
+  A model that ignores its label would spend less than that, and more than one
+  that is told the truth.
   """
   key, classes = jax.random.key(job.run.config.seed), job.source.num_classes
 
@@ -262,7 +263,11 @@ def _rates(job: Job, change: Callable = lambda batch: batch):
 
 
 def _jpeg(job: Job, bits_per_pixel: float | None) -> dict[str, float]:
-  """What baseline JPEG spends on the very same pixels."""
+  """What baseline JPEG spends on the same pictures.
+
+  They are framed in NumPy: where a picture is resized, its pixels differ by a
+  rounding from those that TensorFlow resized for the likelihood.
+  """
   run = job.run
   quality = run.adapter.jpeg_quality(run.config)
   bits, pixels, count = 0, 0, 0

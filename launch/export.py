@@ -1,7 +1,7 @@
 """Exports what a run samples with: two files that launch.sample reads.
 
-python -m launch.export --workdir=runs/demo --out=dct_scenes
-python -m launch.sample --weights=dct_scenes --out=DIR
+python -m launch.export --workdir=runs/demo --out=exported/mine
+python -m launch.sample --weights=exported/mine --out=DIR
 """
 
 import sys
@@ -21,8 +21,8 @@ def main(argv: list[str]) -> int:
     "--out", type=Path, required=True, help="path of the files, no ending"
   )
   args = parser.parse_arguments(argv)
+  setup.start("cpu")  # before anything asks JAX for its devices
   run = runs.open_run(args.workdir)
-  setup.start("cpu")
   for path in trained.export(run, args.out):
     print(path)
   return 0

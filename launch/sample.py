@@ -18,6 +18,7 @@ goes on with the same command.
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -105,7 +106,12 @@ def draw(
   Raises:
     ValueError: the request does not fit the model, or `out` holds other
       samples.
+    CommandError: `out` holds pictures of somebody else.
   """
+  if any(out.glob("images/*")) and not generation.is_samples(out / "parts"):
+    raise errors.CommandError(
+      f"{out / 'images'} holds files that are not of samples", "another --out"
+    )
   # As many devices as share a batch evenly.
   devices = jax.local_devices()
   devices = devices[: math.gcd(batch, len(devices))]
@@ -174,9 +180,11 @@ def _write(run, asked, samples, structure, out) -> list[Path]:
       index += 1
     for name in small:
       held[name].append(part[name])
-  for path in (out / "images").glob("*.png"):
-    if path.stem.isdigit() and int(path.stem) >= index:
-      path.unlink()  # more samples had been asked for before
+  for after in itertools.count(index):
+    path = out / "images" / f"{after:06d}.png"
+    if not path.is_file():
+      break
+    path.unlink()  # more samples had been asked for before
   joined = {name: np.concatenate(parts) for name, parts in held.items()}
   sizes = joined.pop("size")
   labels = joined.pop("label", np.zeros(index, np.int32))
@@ -200,7 +208,7 @@ def _write(run, asked, samples, structure, out) -> list[Path]:
     sheets |= run.adapter.illustrate(run.task, tokens)
   for name, rows in sheets.items():
     path = out / f"{name}.png"
-    Image.fromarray(_sheet(few["image"], rows)).save(path)
+    Image.fromarray(_sheet(few["image"], rows, few["size"])).save(path)
     written.append(path)
   if "frames" in few:
     kind = asked.animate
@@ -208,12 +216,16 @@ def _write(run, asked, samples, structure, out) -> list[Path]:
   return written
 
 
-def _sheet(images, rows):
+def _sheet(images, rows, sizes):
   """Sets each sample beside the pictures [b, h, w, 3] or [b, n, h, w, 3]."""
   rows = rows[:, None] if rows.ndim == 4 else rows
   rows = np.concatenate([images[:, None], rows], axis=1)
   columns = rows.shape[1]
-  return pictures.grid(rows.reshape(-1, *rows.shape[2:]), columns=columns)
+  return pictures.grid(
+    rows.reshape(-1, *rows.shape[2:]),
+    np.repeat(sizes, columns, axis=0),
+    columns=columns,
+  )
 
 
 def _identity(run, asked, step, seed, average):

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs one command on every host of a Cloud TPU pod, for as long as it takes.
 #
-#   launch/tpu_pod.sh --name=dct --zone=europe-west4-b --type=v5litepod-16 -- \
+#   launch/tpu_pod.sh --name=dct --zone=europe-west4-b --type=v5litepod-16 \
+#     --setup='sudo mount -t nfs 10.0.0.2:/runs /mnt/runs' -- \
 #     python -m launch.train --config=configs/dct_imagenet.py \
-#     --workdir=/mnt/runs/dct --config.platform=tpu
+#     --workdir=/mnt/runs/dct --config.platform=tpu \
+#     --config.mesh.fsdp=16 --config.train.accumulate=4
 #
 # Asks for the pod as a queued resource, copies the committed code, installs it
 # from the lock, and runs the command on all hosts. A preempted pod is asked for

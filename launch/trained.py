@@ -186,11 +186,18 @@ def _described(path: Path) -> Path:
 
 
 def _find(name: str) -> Path:
-  if name in shipped():
-    return Path(str(resources.files("weights").joinpath("trained", name)))
   path = Path(name.removesuffix(".safetensors").removesuffix(".json"))
-  if _described(path).is_file():
-    return path
+  own = _described(path).is_file()
+  if name not in shipped():
+    if own:
+      return path
+  elif own:
+    raise errors.CommandError(
+      f"--weights={name} is what ships, and {_described(path)} is here too",
+      f"--weights=./{name} for that one; rename it to have the other",
+    )
+  else:
+    return Path(str(resources.files("weights").joinpath("trained", name)))
   raise errors.CommandError(
     f"no trained weights {name!r}{flags.did_you_mean(name, shipped())}"
   )

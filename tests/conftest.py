@@ -42,6 +42,10 @@ def _set_environment() -> None:
   flags = os.environ.get("XLA_FLAGS", "")
   if "xla_force_host_platform_device_count" not in flags:
     flags += " --xla_force_host_platform_device_count=8"
+  if "collective_call_terminate" not in flags:
+    # Eight devices share the cores: where these are busy, one may wait for the
+    # others for longer than the 40 seconds after which XLA ends the process.
+    flags += " --xla_cpu_collective_call_terminate_timeout_seconds=900"
   os.environ["XLA_FLAGS"] = flags.strip()
   os.environ["JAX_PLATFORMS"] = "cpu"
   cache = _cache_dir()

@@ -88,10 +88,10 @@ def test_every_figure_stands_beside_one_of_a_blind_model():
     demo_figures.Figure("place", 0.3, high=0.2),
   ]
   rows = demo_figures.rows(figures)
-  assert [row[demo_figures.IGNORING] for row in rows] == ["0.200", "the same"]
+  assert [row[demo_figures.DEALT] for row in rows] == ["0.200", "the same"]
   assert [row["verdict"] for row in rows] == ["", "MISSED"]
   lines = demo_figures.table(figures).splitlines()
-  assert lines[0].split() == ["value", "bar", "ignoring", "the", "label"]
+  assert lines[0].split() == ["value", "bar", "labels", "dealt", "out"]
   assert lines[2].split() == [
     "place",
     "0.300",
@@ -103,4 +103,4 @@ def test_every_figure_stands_beside_one_of_a_blind_model():
   ]
   assert lines[-1] == "1 of 2 figures miss their bar"
   # Where no figure depends on labels there is no such column.
-  assert demo_figures.IGNORING not in demo_figures.rows(figures[1:])[0]
+  assert demo_figures.DEALT not in demo_figures.rows(figures[1:])[0]

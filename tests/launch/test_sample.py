@@ -101,6 +101,29 @@ def test_another_job_in_the_same_folder_is_refused(workdir, tmp_path, capsys):
   assert "seed" in capsys.readouterr().err
 
 
+def test_pictures_of_somebody_else_are_left_alone(workdir, tmp_path, capsys):
+  theirs = tmp_path / "images" / "000064.png"
+  theirs.parent.mkdir()
+  Image.new("RGB", (2, 2)).save(theirs)
+  before = theirs.read_bytes()
+  command = [f"--workdir={workdir}", f"--out={tmp_path}", "--num_samples=1"]
+  assert sample.main(command) == 1
+  assert "holds files that are not of samples" in capsys.readouterr().err
+  assert theirs.read_bytes() == before
+  assert list(tmp_path.rglob("*.*")) == [theirs]
+
+
+def test_weights_of_ones_own_are_never_taken_for_what_ships(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "dct_scenes.json").write_text("{}")
+  command = ["--weights=dct_scenes", "--out=out"]
+  assert sample.main(command) == 1
+  assert "--weights=./dct_scenes" in capsys.readouterr().err
+  assert trained.read_config("./dct_scenes") is None  # ours, and empty
+
+
 def test_damaged_image_is_one_line(workdir, tmp_path, capsys):
   broken = tmp_path / "broken.png"
   broken.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
