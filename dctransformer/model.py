@@ -33,6 +33,15 @@ class Layout:
   position: tuple[int, ...]
   value: tuple[int, ...]
 
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      counts = getattr(self, field.name)
+      if not counts or min(counts) < 1:
+        raise ValueError(
+          f"{field.name} {counts} must be a block or more, each of at least 1 "
+          "feed-forward"
+        )
+
 
 @flax.struct.dataclass
 class Logits:
@@ -71,6 +80,13 @@ class DCTransformer(nn.Module):
   stride: int = 2
   kernel: int = 4
   class_scale: float = 0.02
+
+  def __post_init__(self):
+    if self.stride < 1 or self.kernel < 1:
+      raise ValueError(
+        f"stride {self.stride} and kernel {self.kernel} must be at least 1"
+      )
+    super().__post_init__()
 
   def setup(self):
     codec, width = self.codec, self.shape.width

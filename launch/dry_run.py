@@ -13,7 +13,7 @@ import jax
 import ml_collections
 from jax.sharding import AbstractMesh, AxisType
 
-from launch import flags, tasks
+from launch import flags, plans, tasks
 from training import sharding, trees
 from training import task as task_lib
 
@@ -29,11 +29,10 @@ def report(config: ml_collections.ConfigDict) -> str:
   Raises:
     ValueError: the config asks for something impossible.
   """
-  adapter = tasks.get(config.task)
-  measured = tasks.measured_or_assumed(adapter, config)
-  task = adapter.make_task(config, measured)
-  adapter.make_array_encode(config, measured, "train")
-  lines = list(_lines(config, task, measured, adapter.RULE))
+  plan = plans.make(config)
+  plan.check_sampler(num_classes=1)  # a dataset that refuses no guidance
+  adapter = plan.adapter
+  lines = list(_lines(config, plan.task, plan.assumed, adapter.RULE))
   if tasks.offers(adapter, "remarks"):
     lines += [f"\nNote: {line}" for line in adapter.remarks(config)]
   # The devices of this machine need not be those of the run.

@@ -66,7 +66,9 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
 
 def expected(error: BaseException) -> bool:
   """Says whether an exception is the user's to mend."""
-  return isinstance(error, _EXPECTED) or _exhausted(error)
+  return (
+    isinstance(error, _EXPECTED) or _exhausted(error) or bool(_lacking(error))
+  )
 
 
 def line(program: str, error: BaseException, arguments: list[str]) -> str:
@@ -78,7 +80,7 @@ def line(program: str, error: BaseException, arguments: list[str]) -> str:
     )
     hint = _again(program, [*arguments, "--dry_run"])
   else:
-    message = _joined(str(error)) or type(error).__name__
+    message = _lacking(error) or _joined(str(error)) or type(error).__name__
     if isinstance(error, ImportError):
       message += " (an optional package is missing or broken)"
       hint = "python -m launch.doctor"
@@ -116,6 +118,15 @@ def _exhausted(error) -> bool:
   return kind in ("XlaRuntimeError", "JaxRuntimeError") and any(
     sign in text for sign in _OUT_OF_MEMORY
   )
+
+
+def _lacking(error) -> str:
+  """Says which field a config lacks that was read; "" for other errors."""
+  config = getattr(error, "obj", None)
+  if type(config).__name__ != "ConfigDict":
+    return ""
+  held = ", ".join(config) or "nothing"
+  return f"the config lacks {error.name!r}: there it has {held}"
 
 
 def _again(program, arguments) -> str:

@@ -13,6 +13,7 @@ import difflib
 import importlib.util
 import json
 import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -134,7 +135,13 @@ def load(
 
 
 def locked(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """Makes the config of what JSON kept of it: lists are tuples again."""
+  """Makes the config of what JSON kept of it: lists are tuples again.
+
+  Raises:
+    ValueError: it is no mapping.
+  """
+  if not isinstance(values, Mapping):
+    raise ValueError(f"a config is an object, not {values!r}")
   return ml_collections.ConfigDict(_tuples(values)).lock()
 
 
@@ -147,10 +154,30 @@ def _computed(name: str) -> ml_collections.ConfigDict:
     f"launch_config_{file.stem}", file
   )
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, "get_config"):
-    raise UsageError(f"{file} must define get_config(arg) -> ConfigDict")
-  return module.get_config(arg).lock()
+  rule = f"{file} must define get_config(arg) -> ConfigDict"
+  try:
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+      raise UsageError(rule)
+    config = module.get_config(arg)
+  except Exception as error:
+    if errors.expected(error):
+      raise
+    raise UsageError(_failure(file, error)) from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UsageError(f"{rule}, not {type(config).__name__}")
+  return config.lock()
+
+
+def _failure(file: Path, error: Exception) -> str:
+  """Says what went wrong in a config file, and in which line of it."""
+  lines = [
+    frame.lineno
+    for frame in traceback.extract_tb(error.__traceback__)
+    if Path(frame.filename) == file
+  ]
+  place = f", line {lines[-1]}" if lines else ""
+  return f"{file}{place}: {type(error).__name__}: {error}"
 
 
 def _remembered(name: str) -> ml_collections.ConfigDict:

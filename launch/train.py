@@ -27,6 +27,7 @@ from launch import (
   errors,
   evaluators,
   flags,
+  plans,
   runs,
   score_evaluator,
   setup,
@@ -116,11 +117,11 @@ def train(
   Raises:
     ValueError: the config, the data or the run directory is at fault.
   """
-  # Everything that can fail does so before anything is written.
-  adapter = tasks.get(config.task)
-  task = adapter.make_task(config, tasks.measured_or_assumed(adapter, config))
-  net = score_evaluator.open_network(config, task)
-  run_options = _options(config)
+  # What a config, its devices and its dataset's own description can show to be
+  # wrong fails before anything is written.
+  plan = plans.make(config)
+  adapter = plan.adapter
+  net = score_evaluator.open_network(config, plan.task)
   mesh = sharding.make_mesh(config.mesh.to_dict())
   sharding.check_batch(mesh, config.train.batch_size)
   source = datasets.open_source(config, config.data.split)
@@ -131,6 +132,7 @@ def train(
   if tasks.offers(adapter, "check_source"):
     for opened in filter(None, (source, eval_source)):
       adapter.check_source(config, opened)
+  plan.check_sampler(source.num_classes)
   directory = _open_directory(config, workdir, source, accept_changes)
   if tasks.offers(adapter, "remarks"):
     for line in adapter.remarks(config):
@@ -146,7 +148,7 @@ def train(
       lambda step: datasets.train_batches(
         config, adapter, measured, source, mesh, step
       ),
-      run_options,
+      plan.options,
       directory,
       mesh,
       rule=adapter.RULE,
@@ -231,18 +233,6 @@ def _measured(
     return {**measured, "num_classes": np.int32(source.num_classes)}
 
   return runs.measure(workdir, compute)
-
-
-def _options(config: ml_collections.ConfigDict) -> options.Options:
-  return options.Options(
-    num_steps=config.train.num_steps,
-    batch_size=config.train.batch_size,
-    log_every=config.train.log_every,
-    checkpoint_every=config.train.checkpoint_every,
-    keep=config.train.keep,
-    on_nan=config.train.on_nan,
-    seed=config.seed,
-  )
 
 
 def _evaluators(run: runs.Run, mesh, eval_source, net):

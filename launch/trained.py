@@ -152,23 +152,20 @@ def read(
   """
   path = _find(name)
   try:
-    text = _described(path).read_text("utf-8")
-    description = json.loads(text)
-    config, step = runs.locked(description["config"]), description["step"]
+    config, step = _description(path)
     named, _ = safetensors.load(path.with_name(f"{path.name}.safetensors"))
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError) as error:
     raise errors.CommandError(
       f"{path} cannot be read ({error}): export it again"
     ) from error
-  return config, named, int(step)
+  return config, named, step
 
 
 def read_config(name: str) -> ml_collections.ConfigDict | None:
   """Returns the config of exported weights alone; None if there are none."""
   try:
-    text = _described(_find(name)).read_text("utf-8")
-    return runs.locked(json.loads(text)["config"])
-  except (OSError, ValueError, KeyError):
+    return _description(_find(name))[0]
+  except (OSError, ValueError):
     return None
 
 
@@ -179,6 +176,24 @@ def shipped() -> list[str]:
     return []
   names = [entry.name for entry in folder.iterdir()]
   return sorted(x.removesuffix(".json") for x in names if x.endswith(".json"))
+
+
+def _description(path: Path) -> tuple[ml_collections.ConfigDict, int]:
+  """Reads the config and the step beside exported arrays.
+
+  Raises:
+    ValueError: one of them is missing or of the wrong kind.
+    OSError: there is no such file.
+  """
+  found = json.loads(_described(path).read_text("utf-8"))
+  if not isinstance(found, dict):
+    raise ValueError("its .json holds no object")
+  missing = [name for name in ("config", "step") if name not in found]
+  if missing:
+    raise ValueError(f"its .json lacks {' and '.join(missing)}")
+  if not isinstance(found["step"], int):
+    raise ValueError(f"step {found['step']!r} must be a whole number")
+  return runs.locked(found["config"]), found["step"]
 
 
 def _described(path: Path) -> Path:

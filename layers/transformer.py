@@ -50,6 +50,15 @@ class Shape:
   remat: bool = False
   epsilon: float = 1e-6
 
+  def __post_init__(self):
+    if self.width < 1 or self.num_heads < 1 or self.head_width < 0:
+      raise ValueError(
+        f"width {self.width} and heads {self.num_heads} must be at least 1, "
+        f"head_width {self.head_width} at least 0"
+      )
+    if not 0 <= self.dropout < 1:
+      raise ValueError(f"dropout {self.dropout} must be in [0, 1)")
+
 
 class FeedForward(nn.Module):
   """Dense to 4d, GELU, dense back to d."""

@@ -172,13 +172,8 @@ def accumulate(
   Raises:
     ValueError: `num` does not divide the batch.
   """
-  sizes = {x.shape[0] for x in jax.tree.leaves(batch)}
-  for size in sizes:
-    if num < 1 or size % num:
-      raise ValueError(
-        f"accumulate {num} must divide the batch of {size} rows: "
-        "change train.accumulate or train.batch_size"
-      )
+  for size in {x.shape[0] for x in jax.tree.leaves(batch)}:
+    check_pieces(num, size)
 
   def total(params, piece, key):
     loss, metrics = loss_fn(params, piece, key)
@@ -219,6 +214,15 @@ def accumulate(
   scale = 1.0 / jnp.where(count == 0, 1.0, count)
   grads = jax.tree.map(lambda g: g * scale.astype(g.dtype), grads)
   return (loss * scale, metrics), grads
+
+
+def check_pieces(num: int, batch_size: int) -> None:
+  """Raise ValueError where a batch has no `num` pieces of one size."""
+  if num < 1 or batch_size % num:
+    raise ValueError(
+      f"accumulate {num} must divide the batch of {batch_size} rows: "
+      "change train.accumulate or train.batch_size"
+    )
 
 
 def apply_gradients(

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from launch import flags
+from launch import errors, flags
 
 CONFIG = """
 import ml_collections
@@ -111,6 +113,28 @@ def test_config_is_required_or_optional(config_file):
 def test_unknown_form_is_the_configs_own_error(config_file):
   with pytest.raises(ValueError, match="choose tiny or nothing"):
     _parse(f"--config={config_file}:small")
+
+
+@pytest.mark.parametrize(
+  "text, said",
+  [
+    ("x = 1\ndef get_config(arg:\n", "SyntaxError"),
+    ("def get_config(arg):\n  return 1 / 0\n", "line 2: ZeroDivisionError"),
+    ("import json\njson.no_such\n", "line 2: AttributeError"),
+    ("def get_config():\n  return {}\n", "TypeError"),
+    ("def get_config(arg):\n  return {}\n", "must define get_config"),
+  ],
+)
+def test_a_broken_config_is_one_line_with_its_file(
+  text, said, config_file, capsys
+):
+  Path(config_file).write_text(text)
+  assert errors.command(lambda argv: _parse(*argv))(
+    [f"--config={config_file}"]
+  ) == (errors.EXIT_USAGE)
+  error = capsys.readouterr().err
+  assert len(error.splitlines()) == 1
+  assert config_file in error and said in error
 
 
 def test_config_is_locked(config_file):
