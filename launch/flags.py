@@ -174,7 +174,7 @@ def _failure(file: Path, error: Exception) -> str:
   lines = [
     frame.lineno
     for frame in traceback.extract_tb(error.__traceback__)
-    if Path(frame.filename) == file
+    if Path(frame.filename) == file.absolute()
   ]
   place = f", line {lines[-1]}" if lines else ""
   return f"{file}{place}: {type(error).__name__}: {error}"

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from launch import errors, flags
@@ -126,15 +124,15 @@ def test_unknown_form_is_the_configs_own_error(config_file):
   ],
 )
 def test_a_broken_config_is_one_line_with_its_file(
-  text, said, config_file, capsys
+  text, said, tmp_path, monkeypatch, capsys
 ):
-  Path(config_file).write_text(text)
-  assert errors.command(lambda argv: _parse(*argv))(
-    [f"--config={config_file}"]
-  ) == (errors.EXIT_USAGE)
+  (tmp_path / "broken.py").write_text(text)
+  monkeypatch.chdir(tmp_path)
+  command = errors.command(lambda argv: _parse(*argv))
+  assert command(["--config=broken.py"]) == errors.EXIT_USAGE
   error = capsys.readouterr().err
   assert len(error.splitlines()) == 1
-  assert config_file in error and said in error
+  assert "broken.py" in error and said in error
 
 
 def test_config_is_locked(config_file):
