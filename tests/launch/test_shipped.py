@@ -4,7 +4,15 @@ import jax
 import pytest
 
 from data import tfds
-from launch import evaluate, flags, trained
+from launch import (
+  demo_figures,
+  demo_frame,
+  evaluate,
+  flags,
+  request,
+  sample,
+  trained,
+)
 from training import sharding
 
 
@@ -24,6 +32,27 @@ def test_a_trained_model_beats_huffman_coding(tmp_path):
   # What it is told of a picture's class is worth bits.
   dealt = evaluate.rates_of_dealt_labels(job)
   assert dealt["bits_per_pixel"] > 1.03 * values["bits_per_pixel"]
+
+
+@pytest.mark.slow
+def test_samples_of_the_trained_model_pass_the_bars_of_the_demo(tmp_path):
+  run = trained.open_trained("dct_scenes")
+  with run.config.unlocked():
+    run.config.data.dir = str(tmp_path / "data")
+  asked = request.from_config(run.config, temperature=0.9)
+  sample.draw(run, asked, 128, tmp_path / "out", batch=64)
+  drawn = sample.load(tmp_path / "out")
+  read = lambda split: demo_frame.read(run.config, run.adapter, split)
+  figures = demo_figures.of_samples(
+    demo_figures.Pictures(drawn["image"], drawn["label"]),
+    read(run.config.data.split),
+    read(run.config.data.eval_split),
+  )
+  mean_length = float(run.measured["mean_length"])
+  figures += demo_figures.of_lists(drawn, mean_length)
+  assert len(figures) == 8
+  missed = [figure.name for figure in figures if not figure.passed]
+  assert not missed, demo_figures.table(figures)
 
 
 def test_the_first_stage_that_ships_is_the_one_of_its_config():
