@@ -49,7 +49,7 @@ class Plan:
   options: options.Options
 
   def check_sampler(self, num_classes: int) -> None:
-    """Makes the sampler of the run's own pictures, where it has some.
+    """Makes the sampler of the pictures that the run shows or scores, if any.
 
     Args:
       num_classes: of the dataset.
@@ -59,7 +59,8 @@ class Plan:
     """
     config, adapter = self.config, self.adapter
     scored = config.eval.get("scores")
-    wanted = config.sample.every or (scored and scored.every)
+    scored = scored and scored.every and tasks.offers(self.task, "sample")
+    wanted = config.sample.every or scored
     if not wanted or not tasks.offers(adapter, "make_sampler"):
       return
     measured = {**self.assumed, "num_classes": np.int32(num_classes)}
