@@ -1,7 +1,8 @@
-"""From any image file's bytes to RGB, with Pillow: slow, and takes everything.
+"""From any image file's bytes to RGB, or to a map, with Pillow.
 
-The fast path for ordinary JPEGs is in `data/images.py` (TensorFlow). This one
-needs no TensorFlow and serves what that one refuses.
+Slow, and takes everything. The fast path for ordinary JPEGs is in
+`data/images.py` (TensorFlow). This one needs no TensorFlow and serves what
+that one refuses.
 """
 
 import io
@@ -27,13 +28,29 @@ def to_rgb(image: bytes | np.ndarray) -> np.ndarray:
   """
   if isinstance(image, np.ndarray):
     return _array_to_rgb(image)
-  if not image:
+  return _open(image, _picture_to_rgb)
+
+
+def to_map(values: bytes | np.ndarray, dtype: type) -> np.ndarray:
+  """Decode a file with one number for each pixel to `dtype` [h, w].
+
+  A palette is not looked up; an array is returned as it is. Raises Unreadable
+  for what is no image, has several channels, or numbers that do not fit.
+  """
+  if isinstance(values, np.ndarray):
+    return values
+  return _open(values, lambda picture: _picture_to_map(picture, dtype))
+
+
+def _open(data: bytes, convert) -> np.ndarray:
+  """Return `convert` of the picture; whatever goes wrong is Unreadable."""
+  if not data:
     raise Unreadable("empty file")
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")
-      with Image.open(io.BytesIO(image)) as picture:
-        return _picture_to_rgb(picture)
+      with Image.open(io.BytesIO(data)) as picture:
+        return convert(picture)
   except Unreadable:
     raise
   except Exception as error:  # Pillow's plugins raise nearly anything
@@ -53,6 +70,15 @@ def _picture_to_rgb(picture: Image.Image) -> np.ndarray:
     black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
     picture = Image.alpha_composite(black, picture)
   return np.array(picture.convert("RGB"))
+
+
+def _picture_to_map(picture: Image.Image, dtype: type) -> np.ndarray:
+  values = np.asarray(picture)
+  if values.ndim != 2 or 0 in values.shape:
+    raise Unreadable(f"{picture.mode} instead of one channel")
+  if not 0 <= values.min() <= values.max() <= np.iinfo(dtype).max:
+    raise Unreadable(f"values beyond {np.dtype(dtype).name}")
+  return values.astype(dtype)
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:

@@ -12,10 +12,19 @@ def decode(data: tf.Tensor) -> tf.Tensor:
   An op that fails would end the whole pipeline. Here it fails inside a
   one-element dataset of its own, which then turns out empty.
   """
-  images = tf.data.Dataset.from_tensors(data).map(decode_or_fail)
-  nothing = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
-  images = images.ignore_errors().concatenate(nothing)
-  return images.take(1).get_single_element()
+  return _or_nothing(decode_or_fail, data, tf.zeros([0, 0, 3], tf.uint8))
+
+
+def decode_map(data: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+  """Decode PNG bytes to `dtype` [h, w, 1], or to [0, 0, 1] where that fails."""
+  png = lambda data: tf.io.decode_png(data, 1, dtype)
+  return _or_nothing(png, data, tf.zeros([0, 0, 1], dtype))
+
+
+def _or_nothing(function, data, nothing):
+  found = tf.data.Dataset.from_tensors(data).map(function).ignore_errors()
+  found = found.concatenate(tf.data.Dataset.from_tensors(nothing))
+  return found.take(1).get_single_element()
 
 
 def decode_or_fail(data: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,9 @@ from data import source as source_lib
 
 # Eight bits; grey or RGB: what TensorFlow decodes as Pillow does.
 _PLAIN_PNG = (b"\x08\x00", b"\x08\x02")
+# Of maps: grey of eight or of sixteen bits.
+_PLAIN_MAP = (b"\x08\x00", b"\x10\x00")
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 Example = dict[str, tf.Tensor]
 
@@ -54,7 +57,7 @@ class Packing:
       indices, seeds = schedule(int(chunk))
       found = self._reader.read(indices)
       for i, record in enumerate(found if self.pictures else ()):
-        if not _is_fast(record["image"]):
+        if not _is_fast(record):
           found[i] = self._reader.decode(record)
       return [*self._columns(found, indices), seeds]
 
@@ -71,6 +74,14 @@ class Packing:
     arguments = [example[k] for k in ("example_id", "wanted", "seed")]
     fresh = self._call(call, arguments, [])
     return {**fresh, "image": raw_image(fresh)}
+
+  def has_broken_map(self, example: Example) -> tf.Tensor:
+    """Whether one of its maps cannot be decoded, a bool."""
+    broken = tf.constant(False)
+    for name in source_lib.MAPS:
+      if name in self._fields:
+        broken |= _is_broken(name, example)
+    return broken
 
   def record(self, example: Example) -> dict[str, tf.Tensor]:
     """What a model's encode gets of an example, which has its `image` if any.
@@ -140,6 +151,16 @@ def _field(name, example):
   return tf.cond(shape[0] > 0, raw, png)[..., 0]
 
 
+def _is_broken(name, example):
+  """Whether a map that comes as a file cannot be decoded."""
+  dtype = tf.as_dtype(source_lib.FIELDS[name][0])
+  return tf.cond(
+    example[_shape(name)][0] > 0,
+    lambda: False,
+    lambda: tf.equal(tf.size(images.decode_map(example[name], dtype)), 0),
+  )
+
+
 def _packed(value, dtype):
   """Bytes, and their shape, three numbers: 0 where the bytes are encoded."""
   if isinstance(value, bytes):
@@ -148,11 +169,22 @@ def _packed(value, dtype):
   return value.tobytes(), (*value.shape, 1, 1)[:3]
 
 
-def _is_fast(image):
+def _is_fast(record):
   """Whether TensorFlow takes it, and sees in it what Pillow would."""
+  maps = (record[name] for name in source_lib.MAPS if name in record)
+  return _is_fast_image(record["image"]) and all(map(_is_fast_map, maps))
+
+
+def _is_fast_map(values):
+  if isinstance(values, np.ndarray):
+    return True
+  return values[:8] == _PNG and values[24:26] in _PLAIN_MAP
+
+
+def _is_fast_image(image):
   if isinstance(image, np.ndarray):
     return image.ndim == 3 and image.shape[-1] == 3 and image.size > 0
   if image[:3] == b"\xff\xd8\xff":
     return True
-  plain = image[:8] == b"\x89PNG\r\n\x1a\n" and image[24:26] in _PLAIN_PNG
+  plain = image[:8] == _PNG and image[24:26] in _PLAIN_PNG
   return plain and b"tRNS" not in image[:1024]

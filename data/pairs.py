@@ -8,12 +8,12 @@ PATH/validation/images/b.jpg   PATH/validation/depth/b.png
 import hashlib
 import json
 import os
+import pathlib
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from data import folder, source
+from data import decoding, folder, source
 
 # What may lie beside the images, and how its files end.
 _FIELDS = {"segmentation": "png", "depth": "png", "keypoints": "json"}
@@ -74,7 +74,7 @@ class Pairs:
     for field in self.fields:
       try:
         record[field] = _read(self._map(field, name), field)
-      except Exception as error:  # Pillow's plugins raise nearly anything
+      except (OSError, ValueError, TypeError) as error:
         # An empty image makes the next one take its place.
         reason = " ".join(str(error).split())
         record |= {"image": b"", "name": f"{field} of {name} ({reason})"}
@@ -90,19 +90,11 @@ class Pairs:
 
 def _read(path, field):
   """Returns a map [h, w], or key points [p, k, 3], of the field's type."""
-  if field == "keypoints":
-    with open(path, encoding="utf-8") as file:
-      points = np.asarray(json.load(file), np.float32)
-    if points.ndim != 3 or points.shape[2] != 3:
-      raise ValueError("not [[[row, column, found], ...], ...]")
-    return points
-  with Image.open(path) as picture:
-    values = np.asarray(picture)
   dtype, _ = source.FIELDS[field]
-  if values.ndim != 2:
-    raise ValueError(f"{picture.mode} instead of one channel")
-  if values.size and not 0 <= values.min() <= values.max() <= (
-    np.iinfo(dtype).max
-  ):
-    raise ValueError(f"values beyond {np.dtype(dtype).name}")
-  return values.astype(dtype)
+  if field != "keypoints":
+    return decoding.to_map(pathlib.Path(path).read_bytes(), dtype)
+  with open(path, encoding="utf-8") as file:
+    points = np.asarray(json.load(file), dtype)
+  if points.ndim != 3 or points.shape[2] != 3:
+    raise ValueError("not [[[row, column, found], ...], ...]")
+  return points

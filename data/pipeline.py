@@ -64,9 +64,9 @@ def train_batches(
     rows_per_example: rows that `encode` makes of every example.
     threads: for decoding and encoding; by default one per core.
 
-  An image that cannot be decoded is replaced by the next readable one, named
-  in the log and kept in the iterator's `replaced`. Raises ValueError for sizes
-  that do not divide, DataError where nothing can be read.
+  A record whose image or map cannot be decoded is replaced by the next
+  readable one, named in the log and kept in the iterator's `replaced`. Raises
+  ValueError for sizes that do not divide, DataError where nothing can be read.
   """
   plan = batches.Plan(
     batch_size, rows_per_example, process_index, process_count
@@ -171,16 +171,16 @@ def _examples(packed, schedule, chunks):
 
 
 def _decoded(packed, example, careful):
-  """Add the image, if any; with care, a stand-in's where it is broken."""
+  """Add the image, if any; with care, take a stand-in for a broken record."""
   if not packed.pictures:
     return example
   image = packing.decode(example, careful)
   if not careful:
     return {**example, "image": image}
   return tf.cond(
-    tf.size(image) > 0,
-    lambda: {**example, "image": image},
+    tf.equal(tf.size(image), 0) | packed.has_broken_map(example),
     lambda: packed.repaired(example),
+    lambda: {**example, "image": image},
   )
 
 

@@ -50,15 +50,15 @@ class Reader:
     return records
 
   def decode(self, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record with `image` as uint8 [h, w, 3], or its stand-in.
+    """Return the record with its image and maps decoded, or its stand-in.
 
-    A record of codes is returned as it is. Raises DataError where no stand-in
-    is found.
+    `image` is uint8 [h, w, 3], maps are [h, w]. A record of codes is returned
+    as it is. Raises DataError where no stand-in is found.
     """
     if not source_lib.has_pictures(self.source):
       return record
     try:
-      return {**record, "image": decoding.to_rgb(record["image"])}
+      return _decoded(record)
     except decoding.Unreadable as error:
       self.note(record["index"], record["name"], str(error))
       return self.stand_in(record["index"])
@@ -72,11 +72,9 @@ class Reader:
         continue
       (record,) = self.source.read(np.array([other]))
       try:
-        image = decoding.to_rgb(record["image"])
+        return {**_decoded(record), "index": other}
       except decoding.Unreadable as error:
         self.note(other, record["name"], str(error))
-        continue
-      return {**record, "image": image, "index": other}
     self.failure = source_lib.DataError(
       f"{self.source.name}: {min(size, _MAX_RUN)} records in a row are no "
       f"readable images (the first: {self.replaced[index]}); look at the files"
@@ -94,3 +92,16 @@ class Reader:
       _log.warning("unreadable image %s: %s", name, reason)
     if count >= _MAX_NAMED and count == 10 ** (len(str(count)) - 1):
       _log.warning("%d unreadable images in %s", count, self.source.name)
+
+
+def _decoded(record):
+  """Decode what comes as a file; raise Unreadable where that fails."""
+  found = {**record, "image": decoding.to_rgb(record["image"])}
+  for name in source_lib.MAPS:
+    if name in record:
+      dtype, _ = source_lib.FIELDS[name]
+      try:
+        found[name] = decoding.to_map(record[name], dtype)
+      except decoding.Unreadable as error:
+        raise decoding.Unreadable(f"{name}: {error}") from error
+  return found

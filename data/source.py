@@ -19,6 +19,9 @@ FIELDS: Mapping[str, tuple[type, str]] = {
   "crop": (np.float32, "[4], the part of the picture that is kept, as boxes"),
 }
 
+# Those that may come as a file, and are decoded with the image.
+MAPS = ("segmentation", "depth")
+
 
 class DataError(ValueError):
   """A dataset that is absent, empty or unreadable; the message has the cure."""

@@ -6,7 +6,6 @@ to a level or two; the random numbers are another stream.
 """
 
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -104,21 +103,14 @@ class _Place:
 def _read(frame, record):
   """Return what the frame is about: [h, w, c], or [h, w] but for images."""
   if frame.target == "segmentation":
-    return _map(record["segmentation"]) + np.uint8(frame.label_shift % 256)
+    return record["segmentation"] + np.uint8(frame.label_shift % 256)
   if frame.target == "depth":
-    depth = _map(record["depth"]).astype(np.float32)
+    depth = record["depth"].astype(np.float32)
     spread = max(depth.max() - depth.min(), 1.0)
     return (depth - depth.min()) / spread * np.float32(65535)
   if frame.channels == 1:
     return np.asarray(Image.fromarray(record["image"]).convert("L"))[..., None]
   return record["image"]
-
-
-def _map(held):
-  """Return a map [h, w]; TFDS keeps them as PNG files."""
-  if isinstance(held, bytes):
-    held = np.asarray(Image.open(io.BytesIO(held)))
-  return held
 
 
 def _resized(frame, x):

@@ -5,14 +5,12 @@ sample i then takes that of record i.
 """
 
 import dataclasses
-import io
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from PIL import Image
 
 from data import arrays as batches_lib
 from data import source as source_lib
@@ -131,7 +129,7 @@ def _read(source, indices, encode):
 
 @dataclasses.dataclass(frozen=True)
 class _Picked:
-  """Some records of a source, their maps decoded; a `source.Source`."""
+  """Some records of a source; a `source.Source`."""
 
   source: source_lib.Source
   indices: np.ndarray
@@ -143,20 +141,7 @@ class _Picked:
     return len(self.indices)
 
   def read(self, indices):
-    found = self.source.read(self.indices[np.asarray(indices)])
-    return [
-      {name: _decoded(name, value) for name, value in record.items()}
-      for record in found
-    ]
-
-
-def _decoded(name, value):
-  """Return the array of a map's PNG; everything else as it is."""
-  if name == "image" or not isinstance(value, bytes):
-    return value
-  dtype, _ = source_lib.FIELDS[name]
-  with Image.open(io.BytesIO(value)) as picture:
-    return np.asarray(picture).astype(dtype)
+    return self.source.read(self.indices[np.asarray(indices)])
 
 
 def _check(task, request):

@@ -182,6 +182,10 @@ def test_fields_arrive_whether_encoded_or_not():
     boxes=boxes,
   )
   for held in (raw, files):
+    (batch,) = arrays.eval_batches(
+      held, lambda record, _: {"depth": record["depth"][None]}, batch_size=11
+    )
+    np.testing.assert_array_equal(batch["depth"], deep)
     (batch,) = pipeline.eval_batches(held, fields, batch_size=11)
     np.testing.assert_array_equal(batch["segmentation"], maps)
     np.testing.assert_array_equal(batch["depth"], deep)
@@ -205,6 +209,31 @@ def test_damage_is_replaced_in_place_and_counted():
   rest = np.concatenate([b["example_id"][b["mask"]] for b in found])
   np.testing.assert_array_equal(rest, sorted(set(range(len(files))) - bad))
   assert set(found.replaced) == bad
+
+
+def test_a_damaged_map_is_as_a_damaged_image():
+  deep = np.arange(11 * SIDE * SIDE, dtype=np.uint16).reshape(11, SIDE, SIDE)
+  files = [damage.encoded(d) for d in deep]
+  files[3] = files[3][:-30]
+  files[7] = damage.encoded(images(1)[0])
+  held = numbered(segmentation=[d.astype(np.uint8) for d in deep], depth=files)
+  row = lambda record, seed: {"depth": record["depth"][None]}
+  tensor = lambda record, seed: {
+    "depth": tf.ensure_shape(record["depth"], [SIDE, SIDE])[None]
+  }
+  options = {"batch_size": 5, "seed": 0}
+  wanted = arrays.train_batches(held, row, **options)
+  batches = take(wanted, 9)
+  for batch in batches:
+    np.testing.assert_array_equal(batch["depth"], deep[batch["example_id"]])
+  assert set(wanted.replaced) == {3, 7}
+  assert "depth: RGB instead of one channel" in wanted.replaced[7]
+  found = pipeline.train_batches(held, tensor, **options)
+  assert_same(take(found, 9), batches)
+  assert found.replaced == wanted.replaced
+  rows = pipeline.eval_batches(held, tensor, batch_size=5)
+  rest = np.concatenate([b["example_id"][b["mask"]] for b in rows])
+  np.testing.assert_array_equal(rest, [0, 1, 2, 4, 5, 6, 8, 9, 10])
 
 
 def test_damage_does_not_move_the_others():
