@@ -11,13 +11,13 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from evaluation import atomic, features, image_sets
+from evaluation import archive, atomic, features, image_sets
 
 # Every metadata has these; the rest is for people.
 REQUIRED = (
@@ -147,33 +147,11 @@ def save(
   text = json.dumps(dict(statistics.metadata or {}), sort_keys=True)
   arrays["metadata"] = np.array(text)
 
-  def write(file: IO[bytes]) -> None:
-    with zipfile.ZipFile(file, "w") as archive:
-      for name, array in arrays.items():
-        with _member(archive, name) as member:
-          np.lib.format.write_array(member, array)
-      if images is not None:
-        _write_images(archive, images, statistics.metadata["size"])
-
-  atomic.replace(path, write)
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-  return archive.open(f"{name}.npy", "w", force_zip64=True)
-
-
-def _write_images(
-  archive: zipfile.ZipFile, images: image_sets.ImageSet, size: Sequence[int]
-) -> None:
-  header = {
-    "descr": "|u1",
-    "fortran_order": False,
-    "shape": (images.num, *size, 3),
-  }
-  with _member(archive, "arr_0") as member:
-    np.lib.format.write_array_header_1_0(member, header)
-    for _, piece in images.batches(_PIECE):
-      member.write(piece.tobytes())
+  pieces, shape = (), None
+  if images is not None:
+    pieces = (piece for _, piece in images.batches(_PIECE))
+    shape = (images.num, *statistics.metadata["size"], 3)
+  atomic.replace(path, lambda file: archive.write(file, arrays, pieces, shape))
 
 
 def is_statistics(path: str | os.PathLike) -> bool:

@@ -29,10 +29,9 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from evaluation import atomic, generation
+from evaluation import archive, atomic, generation
 from launch import (
   animation,
-  archive,
   errors,
   pictures,
   request,
@@ -193,9 +192,9 @@ def _write(run, asked, samples, structure, out) -> list[Path]:
     out / "samples.npz",
     lambda file: archive.write(
       file,
+      {"labels": labels, "sizes": sizes, **joined},
       (part["image"][:, :high, :wide] for part in samples.parts()),
       (index, high, wide, 3),
-      {"labels": labels, "sizes": sizes, **joined},
     ),
   )
   written = [out / "images", out / "samples.npz", out / "grid.png"]

@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from launch import archive
+from evaluation import archive
 
 
 def _parts():
@@ -17,7 +17,7 @@ def test_parts_become_one_array_beside_others():
   parts, file = _parts(), io.BytesIO()
   cut = (part[:, :4, :3] for part in parts)  # not contiguous, and read once
   labels = np.arange(9, dtype=np.int32)
-  archive.write(file, cut, (9, 4, 3, 3), {"labels": labels})
+  archive.write(file, {"labels": labels}, cut, (9, 4, 3, 3))
   file.seek(0)
   with np.load(file, allow_pickle=False) as held:
     assert held.files == ["arr_0", "labels"]
@@ -32,4 +32,4 @@ def test_parts_become_one_array_beside_others():
 )
 def test_what_does_not_fit_is_refused(shape, said):
   with pytest.raises(ValueError, match=said):
-    archive.write(io.BytesIO(), _parts(), shape, {})
+    archive.write(io.BytesIO(), {}, _parts(), shape)
