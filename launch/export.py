@@ -2,6 +2,8 @@
 
 python -m launch.export --workdir=runs/demo --out=exported/mine
 python -m launch.sample --weights=exported/mine --out=DIR
+
+The first line writes exported/mine.json and exported/mine.safetensors.
 """
 
 import sys

@@ -97,13 +97,16 @@ def _look_up(config, name):
 
 def _check_batches(config, adapter):
   """Refuses batches that cannot be divided as they would have to be."""
-  train = config.train
-  optimizer.check_pieces(train.get("accumulate", 1), train.batch_size)
-  sizes = [(train.batch_size, adapter.rows_per_example(config))]
-  if config.eval.every:
-    sizes.append((config.eval.batch_size, 1))
-  for batch_size, rows in sizes:
-    batches.Plan(batch_size, rows, jax.process_index(), jax.process_count())
+  train, parts = config.train, (jax.process_index(), jax.process_count())
+  try:
+    section = "train"
+    optimizer.check_pieces(train.get("accumulate", 1), train.batch_size)
+    batches.Plan(train.batch_size, adapter.rows_per_example(config), *parts)
+    section = "eval"
+    if config.eval.every:
+      batches.Plan(config.eval.batch_size, 1, *parts)
+  except ValueError as error:
+    raise errors.CommandError(f"{section}.{error}") from error
 
 
 def _options(config):

@@ -38,7 +38,7 @@ _AT_LEAST = {
   "adversary.warmup_steps": 0,
 }
 # What nothing reads while another field is 0.
-_READ_WITH = {
+_UNREAD_WITHOUT = {
   "eval.num_examples": "eval.every",
   "sample.num": "sample.every",
 }
@@ -68,7 +68,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def _check(fields: dict[str, Any], name: str, rule: str, holds) -> None:
-  value, switch = fields.get(name), _READ_WITH.get(name)
+  value, switch = fields.get(name), _UNREAD_WITHOUT.get(name)
   if value is None or (switch and not fields.get(switch)):
     return
   number = isinstance(value, int | float) and math.isfinite(value)

@@ -219,10 +219,7 @@ def accumulate(
 def check_pieces(num: int, batch_size: int) -> None:
   """Raise ValueError where a batch has no `num` pieces of one size."""
   if num < 1 or batch_size % num:
-    raise ValueError(
-      f"accumulate {num} must divide the batch of {batch_size} rows: "
-      "change train.accumulate or train.batch_size"
-    )
+    raise ValueError(f"accumulate {num} must divide batch_size {batch_size}")
 
 
 def apply_gradients(

@@ -23,7 +23,7 @@ def _xla(x, kernel, strides, padding):
   )
 
 
-def _agree(ours, theirs, x, kernel):
+def _assert_agree(ours, theirs, x, kernel):
   """Compare values and gradients under a weight that tells outputs apart."""
   g = _draw(*theirs(x, kernel).shape)
 
@@ -51,7 +51,7 @@ def _agree(ours, theirs, x, kernel):
 )
 def test_gradients_are_those_of_xla(size, window, strides, padding):
   x, kernel = _draw(*size, 5), _draw(window, window, 5, 6)
-  _agree(
+  _assert_agree(
     lambda x, k: convolution.convolve(x, k, strides, padding),
     lambda x, k: _xla(x, k, strides, padding),
     x,
@@ -61,7 +61,7 @@ def test_gradients_are_those_of_xla(size, window, strides, padding):
 
 @pytest.mark.parametrize("size", [(2, 4, 4), (1, 3, 7), (2, 1, 1)])
 def test_doubled_is_the_convolution_of_repeated_pixels(size):
-  _agree(
+  _assert_agree(
     lambda x, k: convolution.convolve_doubled(x, k, (1, 1), "SAME"),
     lambda x, k: _xla(
       repeat(x, "b h w c -> b (h i) (w j) c", i=2, j=2), k, (1, 1), "SAME"

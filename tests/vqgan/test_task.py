@@ -20,7 +20,7 @@ def _equal(a, b):
   )
 
 
-def _close(a, b, **tolerance):
+def _assert_close(a, b, **tolerance):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
@@ -64,7 +64,9 @@ def test_autoencoder_gets_no_adversarial_gradient_before_the_start(run):
     KEY,
   )
   actual, _ = train_step(state, batch, KEY)
-  _close(actual.params["generator"], expected.params["generator"], atol=1e-6)
+  _assert_close(
+    actual.params["generator"], expected.params["generator"], atol=1e-6
+  )
 
 
 def test_discriminator_learns_alone_during_its_warmup():
@@ -112,7 +114,7 @@ def test_gradient_is_that_of_the_written_loss(run):
     )[0]
   )
   generator = state.params["generator"]
-  _close(ours(generator), written(generator), atol=2e-5, rtol=1e-3)
+  _assert_close(ours(generator), written(generator), atol=2e-5, rtol=1e-3)
 
 
 def test_step_has_one_backward_pass(run):
@@ -146,14 +148,18 @@ def test_eight_devices_agree_with_one(run):
     sharding.place(state, mesh, rule), sharding.place_batch(batch, mesh), KEY
   )
   (one, told), (eight, also) = train_step(state, batch, KEY), split
-  _close(metrics.values(told), metrics.values(also), rtol=2e-4, atol=1e-5)
-  _close(
+  _assert_close(
+    metrics.values(told), metrics.values(also), rtol=2e-4, atol=1e-5
+  )
+  _assert_close(
     one.model_state["discriminator"],
     eight.model_state["discriminator"],
     rtol=1e-4,
     atol=1e-6,
   )
-  _close(one.model_state["quantizer"], eight.model_state["quantizer"], rtol=0)
+  _assert_close(
+    one.model_state["quantizer"], eight.model_state["quantizer"], rtol=0
+  )
 
 
 def test_accumulated_pieces_give_the_gradient_of_the_batch():
@@ -163,7 +169,7 @@ def test_accumulated_pieces_give_the_gradient_of_the_batch():
     state, batch = tiny.make_state(made), tiny.make_batch(made)
     state, values = tiny.jit(made.train_step)(state, batch, KEY)
     told.append(metrics.values(values))
-  _close(*told, rtol=1e-4)
+  _assert_close(*told, rtol=1e-4)
   made = tiny.make_task(critic=None, accumulate=3)
   with pytest.raises(ValueError, match=r"accumulate 3 must divide .* 4 rows"):
     jax.eval_shape(made.train_step, state, batch, KEY)
@@ -193,7 +199,7 @@ def test_batch_norm_sees_each_accumulated_piece_over_all_devices():
   for where in (lambda x: x, lambda x: sharding.place_batch(x, mesh)):
     after = train_step(state, where(batch), KEY)[0]
     found = after.model_state["discriminator"]["batch_stats"]
-    _close(found, expected["batch_stats"], rtol=1e-4, atol=1e-6)
+    _assert_close(found, expected["batch_stats"], rtol=1e-4, atol=1e-6)
 
 
 def test_options_of_the_adversary_run_and_are_told():
@@ -229,8 +235,8 @@ def test_frozen_codes_rest_in_the_average_too(average):
   for _ in range(3):  # enough for restarts of codes that are not used
     after, _ = tiny.jit(made.train_step)(after, batch, KEY)
   held = lambda tree: tree["generator"]["quantizer"]
-  _close(held(state.params), held(after.params), atol=0)
-  _close(held(state.ema), held(after.ema), atol=1e-6)
+  _assert_close(held(state.params), held(after.params), atol=0)
+  _assert_close(held(state.ema), held(after.ema), atol=1e-6)
   for name in ("counts", "sums"):
     if average:
       counters = (x.model_state["quantizer"][name] for x in (state, after))
