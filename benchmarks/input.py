@@ -7,7 +7,7 @@ Stages, each on a fixed number of threads:
   read: records by index in the shuffled order, in Python;
   decode: `tf.io.decode_jpeg` alone on bytes in memory, the bound;
   robust: `data.images.decode`, which survives damaged files;
-  resize: the same, then to `--side` pixels along the long side;
+  resize: the same, then to a square of `--side` pixels;
   pipeline: `data.pipeline.train_batches`, everything included.
 Without a source, draws `--count` pictures of `--side` pixels as JPEGs.
 
@@ -136,12 +136,11 @@ def _stages(source, args):
 
   def square(record, seed):
     del seed
-    image = images.resize_short_side(record["image"], args.side)
-    image = images.center_crop(image, args.side, args.side)
+    image = images.resize(record["image"], args.side, args.side)
     return {"image": tf.ensure_shape(image, [args.side, args.side, 3])[None]}
 
   def resized(file):
-    return images.resize_long_side(images.decode(file), args.side)
+    return images.resize(images.decode(file), args.side, args.side)
 
   return {
     "read": stage_read(source),

@@ -36,28 +36,21 @@ def decode_or_fail(data: tf.Tensor) -> tf.Tensor:
   return tf.ensure_shape(image, [None, None, 3])
 
 
-def resize_long_side(
-  image: tf.Tensor, side: int, method: str = "bicubic"
-) -> tf.Tensor:
-  """Resize so that the longer side is `side`, antialiased, keeping the ratio.
-
-  `method` is one of tf.image.ResizeMethod. No side gets shorter than a pixel.
-  """
-  return _resize_by(image, side, tf.reduce_max(tf.shape(image)[:2]), method)
-
-
-def resize_short_side(
-  image: tf.Tensor, side: int, method: str = "bicubic"
-) -> tf.Tensor:
-  """Resize so that the shorter side is `side`; as `resize_long_side`."""
-  return _resize_by(image, side, tf.reduce_min(tf.shape(image)[:2]), method)
-
-
 def resize(
   image: tf.Tensor, height: int, width: int, method: str = "bicubic"
 ) -> tf.Tensor:
-  """Resize to [height, width, c], antialiased."""
-  return _resize(image, [height, width], method)
+  """Resize to [height, width, c], antialiased.
+
+  `method` is one of tf.image.ResizeMethod.
+  """
+  size = [height, width]
+
+  def resized():
+    pixels = tf.image.resize(image, size, method, antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+
+  same = tf.reduce_all(tf.shape(image)[:2] == size)
+  return tf.cond(same, lambda: image, resized)
 
 
 def center_crop(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -84,18 +77,3 @@ def _margins(image, height, width):
   shape = tf.shape(image)
   height, width = tf.minimum(height, shape[0]), tf.minimum(width, shape[1])
   return shape[0] - height, shape[1] - width, height, width
-
-
-def _resize_by(image, side, length, method):
-  shape = tf.cast(tf.shape(image)[:2], tf.float64)
-  size = tf.round(shape * (side / tf.cast(length, tf.float64)))
-  return _resize(image, tf.maximum(tf.cast(size, tf.int32), 1), method)
-
-
-def _resize(image, size, method):
-  def resized():
-    pixels = tf.image.resize(image, size, method, antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
-
-  same = tf.reduce_all(tf.shape(image)[:2] == size)
-  return tf.cond(same, lambda: image, resized)
