@@ -195,13 +195,13 @@ class _Lists:
     basis = dct.basis(b)
     halves = np.repeat(np.eye(b), 2, axis=1) / 2  # the mean of two pixels
     coarse = basis @ halves  # [B, 2B]
-    # Rows of pixels, three colours each, to horizontal frequencies.
+    # Rows of pixels, three colours each, to horizontal frequencies; those of
+    # chroma are sums of two rows.
     luma = np.einsum("vx,i->xiv", basis, dct.COLOR[0])
-    chroma = np.einsum("vx,pi->xipv", coarse, dct.COLOR[1:])
+    chroma = np.einsum("vx,pi->xipv", coarse / 2, dct.COLOR[1:])
     self._luma_across = _constant(luma.reshape(3 * b, b))
     self._chroma_across = _constant(chroma.reshape(6 * b, 2 * b))
-    self._luma_down = _constant(basis)
-    self._chroma_down = _constant(coarse)
+    self._down = _constant(basis)
     luma_table, chroma_table = codec.tables()
     self._luma_scale = _constant(1.0 / luma_table)
     self._chroma_scale = _constant(1.0 / chroma_table)
@@ -215,10 +215,10 @@ class _Lists:
 
   def __call__(self, image):
     cells = self._layout(*self._transform(image))
-    index = tf.reshape(tf.where(cells), [-1])
+    index = tf.where(cells)  # [total, 1]
     total = tf.size(index)
     limit = self._codec.max_value
-    value = tf.gather(cells, index)
+    value = tf.gather_nd(cells, index)
     clipped = tf.clip_by_value(value, -limit, limit)
     changed = tf.math.count_nonzero(value - clipped, dtype=tf.int32)
     index = index[: self._room]
@@ -227,7 +227,7 @@ class _Lists:
     room = self._room
     pad = [[0, room - length]]
     places = tf.ensure_shape(
-      tf.pad(tf.gather(self._places, index), pad), [room]
+      tf.pad(tf.gather_nd(self._places, index), pad), [room]
     )
     channel, position = tf.unstack(tf.bitcast(places, tf.int16), axis=1)
     value = tf.pad(clipped[:room], pad)
@@ -247,11 +247,13 @@ class _Lists:
     pixels = tf.cast(image, tf.float32)
     luma = tf.matmul(tf.reshape(pixels, [-1, 3 * b]), self._luma_across)
     luma = tf.reshape(luma, [h // b, b, w])  # [r, y, (c v)]
-    luma = tf.matmul(self._luma_down, luma)  # [r, u, (c v)]
+    luma = tf.matmul(self._down, luma)  # [r, u, (c v)]
     luma = _quantise(luma, self._luma_scale, self._luma_shift)
-    chroma = tf.matmul(tf.reshape(pixels, [-1, 6 * b]), self._chroma_across)
-    chroma = tf.reshape(chroma, [h // (2 * b), 2 * b, w])  # [r, y, (c p v)]
-    chroma = tf.matmul(self._chroma_down, chroma)  # [r, u, (c p v)]
+    above, below = tf.split(tf.reshape(pixels, [h // 2, 6 * w]), 2, axis=1)
+    pairs = above + below
+    chroma = tf.matmul(tf.reshape(pairs, [-1, 6 * b]), self._chroma_across)
+    chroma = tf.reshape(chroma, [h // (2 * b), b, w])  # [r, y, (c p v)]
+    chroma = tf.matmul(self._down, chroma)  # [r, u, (c p v)]
     chroma = _quantise(chroma, self._chroma_scale, self._chroma_shift)
     return (
       tf.reshape(luma, [h // b, b, w // b, b]),
