@@ -213,7 +213,7 @@ def table(content: Mapping[str, Any]) -> str:
 
 
 def rates_of_dealt_labels(job: Job) -> dict[str, float]:
-  """Measures the likelihood with every example's label drawn at random.
+  """Measures the likelihood with labels drawn at random, of a run with classes.
 
   A model that ignores its label would spend less than that, and more than one
   that is told the truth.
