@@ -44,7 +44,9 @@ _FINAL = ("completed", "failed")
 
 
 def main(args: argparse.Namespace) -> int:
-  """Scores a checkpoint of a run; with --watch each new one."""
+  """Scores a checkpoint of a run; with --watch each new one, from the first."""
+  if args.watch:
+    _wait_for_run(args)
   runs.load_config(args.workdir)
   net = scores.open_network(args.inception, args.preprocess)
   while True:
@@ -59,6 +61,16 @@ def main(args: argparse.Namespace) -> int:
       if ended:
         return _report_end(args.workdir, step)
       time.sleep(args.poll)
+
+
+def _wait_for_run(args: argparse.Namespace) -> None:
+  """Returns once the training job has begun: jobs may start together."""
+  told = False
+  while not (args.workdir / "config.json").is_file():
+    if not told:
+      print(f"waiting for a run in {args.workdir}", flush=True)
+    told = True
+    time.sleep(args.poll)
 
 
 def score_checkpoint(args: argparse.Namespace, net: features.Network) -> None:

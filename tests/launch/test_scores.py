@@ -234,6 +234,22 @@ def test_watching_ends_with_the_run(workdir):
   assert path.stat().st_mtime_ns == before
 
 
+def test_watching_may_begin_before_the_run(workdir, monkeypatch, capsys):
+  hidden = workdir.rename(workdir.with_name("later"))
+  naps = []
+
+  def sleep(seconds):
+    naps.append(seconds)
+    if len(naps) == 2:
+      hidden.rename(workdir)
+
+  clock = types.SimpleNamespace(sleep=sleep)
+  monkeypatch.setattr("launch.run_scores.time", clock)
+  run_scores(workdir, "--watch", "--poll=7")
+  assert naps == [7, 7]
+  assert capsys.readouterr().out.count("waiting for a run") == 1
+
+
 def test_a_task_that_cannot_is_told_apart(workdir, capsys, monkeypatch):
   command = [f"--workdir={workdir}", "--metrics=reconstruction"]
   assert evaluate.main(command) == 1
