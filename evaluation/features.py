@@ -115,7 +115,7 @@ def extract(
   batch = -(-batch // len(devices)) * len(devices)
   limit = images.num if keep_first is None else keep_first
   run = _jitted(net, devices)
-  parts: dict[str, list[moments.Moments]] = {kind: [] for kind in _MOMENTS}
+  running = {kind: moments.Running() for kind in _MOMENTS}
   kept: dict[str, list[np.ndarray]] = {kind: [] for kind in keep}
   rows, hashes, size = [], [], (0, 0)
   index, processes = jax.process_index(), jax.process_count()
@@ -126,14 +126,14 @@ def extract(
     rows.append(np.arange(start, start + len(piece)))
     for kind in {*_MOMENTS, *keep}:
       values = moments.check_finite(found[kind][: len(piece)])
-      if kind in parts:
-        parts[kind].append(moments.of(values))
+      if kind in running:
+        running[kind].add(values)
       if kind in kept:
         kept[kind].append(values[: max(0, limit - start)])
     if progress and index == 0:
       # The others are about as far.
       progress(min(start + processes * batch, images.num), images.num)
-  return _gather(images.num, parts, kept, rows, hashes, size)
+  return _gather(images.num, running, kept, rows, hashes, size)
 
 
 def _jitted(net: Network, devices: Sequence[jax.Device]):
@@ -159,9 +159,8 @@ def _padded(images: np.ndarray, batch: int) -> np.ndarray:
   return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
 
-def _gather(num, parts, kept, rows, hashes, size) -> Features:
+def _gather(num, running, kept, rows, hashes, size) -> Features:
   """Brings the parts of all processes together, the same on each."""
-  merged = {kind: moments.merged(p) if p else None for kind, p in parts.items()}
   arrays = {
     "rows": np.concatenate(rows) if rows else np.zeros(0, np.int64),
     "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
@@ -170,7 +169,8 @@ def _gather(num, parts, kept, rows, hashes, size) -> Features:
   for kind, pieces in kept.items():
     if pieces:
       arrays[f"kept/{kind}"] = np.concatenate(pieces)
-  for kind, part in merged.items():
+  for kind, found in running.items():
+    part = found.moments()
     if part is not None:
       arrays[f"{kind}/count"] = np.array([part.count])
       arrays[f"{kind}/mean"] = part.mean[None]
@@ -194,7 +194,7 @@ def _gather(num, parts, kept, rows, hashes, size) -> Features:
       )
       for found in sets
     )
-    for kind in parts
+    for kind in running
   }
   digest = hashlib.sha256(hashes.tobytes()).hexdigest()
   h, w = (int(x) for x in sets[0]["size"][0])

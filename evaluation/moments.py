@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+_ROWS = 1024  # that wait for their product
+
 
 class FeatureError(ValueError):
   """Features that no statistic can be computed of."""
@@ -49,6 +51,48 @@ class Moments:
     mean = self.mean + shift * (other.count / count)
     between = np.outer(shift, shift) * (self.count * other.count / count)
     return Moments(count, mean, self.scatter + other.scatter + between)
+
+
+class Running:
+  """The moments of features that come in pieces, in constant memory.
+
+  Rows wait in float32 until 1024 are there: one product of so many costs a
+  fraction of many small ones, and where it is cut does not depend on the
+  pieces.
+  """
+
+  def __init__(self):
+    """Begins without features."""
+    self._moments: Moments | None = None
+    self._waiting: list[np.ndarray] = []
+    self._held = 0
+
+  def add(self, features: np.ndarray) -> None:
+    """Adds features [b, d], float32.
+
+    Raises:
+      FeatureError: They are not [b, d] or not finite.
+    """
+    features = check_finite(features)
+    while self._held + len(features) >= _ROWS:
+      cut = _ROWS - self._held
+      self._waiting.append(features[:cut])
+      self._merge()
+      features = features[cut:]
+    if len(features):
+      self._waiting.append(features)
+      self._held += len(features)
+
+  def moments(self) -> Moments | None:
+    """Returns the moments of all that was added; None of nothing."""
+    if self._waiting:
+      self._merge()
+    return self._moments
+
+  def _merge(self) -> None:
+    part = of(np.concatenate(self._waiting))
+    self._moments = part if self._moments is None else self._moments.merge(part)
+    self._waiting, self._held = [], 0
 
 
 def of(features: np.ndarray) -> Moments:

@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -39,6 +40,24 @@ def test_moments_are_those_of_the_features():
   np.testing.assert_allclose(
     found.moments["pool"].covariance, direct.covariance, atol=1e-12
   )
+
+
+def test_memory_does_not_grow_with_the_number_of_batches():
+  net = tiny_network.make(width=500)
+  scatter = 500 * 500 * 8  # bytes
+  for num in (24, 400):
+    images = np.resize(IMAGES, (num, 8, 8, 3))
+    run = lambda: features.extract(
+      image_sets.from_array(images), net, batch=8, keep=()
+    )
+    run()  # compiles
+    tracemalloc.start()
+    try:
+      run()
+      _, peak = tracemalloc.get_traced_memory()
+    finally:
+      tracemalloc.stop()
+    assert peak < 8 * scatter, (num, peak / scatter)
 
 
 @pytest.mark.parametrize("batch, devices", [(1, 1), (5, 1), (8, 8), (64, 4)])

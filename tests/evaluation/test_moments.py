@@ -38,6 +38,25 @@ def test_any_split_merged_in_any_order_gives_the_same(cuts, seed, data):
   check(parts[0])
 
 
+@pytest.mark.parametrize("size", [1, 100, 1024, 1500, 5000])
+def test_pieces_of_any_size_run_to_the_same_moments(size):
+  x = (np.random.RandomState(1).randn(2500, 5) * 3 + 1000).astype(np.float32)
+  running = moments.Running()
+  assert running.moments() is None
+  for start in range(0, len(x), size):
+    running.add(x[start : start + size])
+  found = running.moments()
+  each = moments.merged(moments.of(x[i : i + 64]) for i in range(0, 2500, 64))
+  assert found.count == each.count == 2500
+  np.testing.assert_allclose(found.mean, each.mean, rtol=1e-12)
+  scale = np.abs(each.scatter).max()
+  np.testing.assert_allclose(found.scatter, each.scatter, atol=1e-12 * scale)
+  # Where rows are cut does not depend on the pieces.
+  whole = moments.Running()
+  whole.add(x)
+  np.testing.assert_array_equal(found.scatter, whole.moments().scatter)
+
+
 def test_merging_nothing_changes_nothing():
   a = moments.of(X)
   assert a.merge(moments.empty(7)) is a
