@@ -11,16 +11,15 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from evaluation import generation
+from evaluation import archive, generation
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 _LOSSY = (".jpg", ".jpeg", ".webp")
-_IMAGES_MEMBER = "arr_0.npy"
 
 
 class ImageSetError(ValueError):
@@ -34,8 +33,9 @@ class ImageSet:
   Attributes:
     name: For messages and results.
     num: How many.
-    pieces: Takes a number of images b and yields uint8 [<= b, h, w, 3] in
-      order, every image once.
+    pieces: Takes the number of images that are wanted at a time and yields
+      uint8 [b, h, w, 3] in order, every image once; `batches` makes them of
+      that number.
     labels: int [num], or None.
     notes: What a reader of the result should know.
   """
@@ -62,19 +62,26 @@ class ImageSet:
     Raises:
       ImageSetError: Images differ in size, or are not as many as promised.
     """
+    seen = 0
+    for number, piece in enumerate(_rebatch(self._alike(size), size)):
+      if number % count == index:
+        yield seen, piece
+      seen += len(piece)
+    if seen != self.num:
+      raise ImageSetError(f"{self.name} has {seen} images, not {self.num}")
+
+  def _alike(self, size: int) -> Iterator[np.ndarray]:
+    """Yields the pieces, once they are found to be of one size."""
     shape, seen = None, 0
-    for number, piece in enumerate(self.pieces(size)):
+    for piece in self.pieces(size):
       if shape not in (None, piece.shape[1:]):
         raise ImageSetError(
           f"{self.name}: image {seen} is {_size(piece.shape)}, the first is"
           f" {_size((1, *shape))}; give them one size with --size=SIDE"
         )
       shape = piece.shape[1:]
-      if number % count == index:
-        yield seen, piece
       seen += len(piece)
-    if seen != self.num:
-      raise ImageSetError(f"{self.name} has {seen} images, not {self.num}")
+      yield piece
 
   def take(self, num: int) -> "ImageSet":
     """Returns the first `num` images.
@@ -187,19 +194,20 @@ def from_npz(path: str | os.PathLike) -> ImageSet:
   """
 
   def pieces(size):
-    with _member(path) as (file, shape, dtype):
-      row = int(np.prod(shape[1:])) * dtype.itemsize
-      for start in range(0, shape[0], size):
-        count = min(size, shape[0] - start)
-        raw = _read(file, count * row, path)
-        array = np.frombuffer(raw, dtype).reshape(count, *shape[1:])
+    try:
+      for array in archive.read(path, size):
         yield to_rgb(array, str(path))
+    except archive.Damaged as error:
+      raise ImageSetError(str(error)) from error
 
-  with _member(path) as (_, shape, dtype):
-    if len(shape) not in (3, 4) or not shape[0]:
-      raise ImageSetError(f"{path}: arr_0 has shape {shape}, no images")
-    if dtype != np.uint8:
-      raise ImageSetError(f"{path}: arr_0 is {dtype}, not uint8")
+  try:
+    shape, dtype = archive.header(path)
+  except archive.Damaged as error:
+    raise ImageSetError(str(error)) from error
+  if len(shape) not in (3, 4) or not shape[0]:
+    raise ImageSetError(f"{path}: arr_0 has shape {shape}, no images")
+  if dtype != np.uint8:
+    raise ImageSetError(f"{path}: arr_0 is {dtype}, not uint8")
   labels = None
   try:
     with np.load(path, allow_pickle=False) as file:
@@ -321,52 +329,6 @@ def _open(path: Path, size: int) -> np.ndarray:
   return np.asarray(crop_square(image, size) if size else image)
 
 
-class _member:
-  """Opens `arr_0` of an .npz as a stream: file, shape, element type."""
-
-  def __init__(self, path: str | os.PathLike):
-    self._path = path
-
-  def __enter__(self) -> tuple[IO[bytes], tuple[int, ...], np.dtype]:
-    try:
-      self._zip = zipfile.ZipFile(self._path)
-      if _IMAGES_MEMBER not in self._zip.namelist():
-        raise ImageSetError(
-          f"{self._path} has no arr_0: it holds no images but"
-          f" {', '.join(self._zip.namelist()[:6])}"
-        )
-      file = self._zip.open(_IMAGES_MEMBER)
-      version = np.lib.format.read_magic(file)
-      read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-      }.get(version)
-      if read is None:
-        raise ImageSetError(f"{self._path}: arr_0 has format {version}")
-      shape, fortran, dtype = read(file)
-    except ImageSetError:
-      raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-      raise ImageSetError(f"{self._path} cannot be read: {error}") from error
-    if fortran or dtype.hasobject:
-      raise ImageSetError(f"{self._path}: arr_0 is not in C order")
-    return file, shape, dtype
-
-  def __exit__(self, *_) -> None:
-    self._zip.close()
-
-
-def _read(file: IO[bytes], count: int, path: Any) -> bytes:
-  """Reads exactly `count` bytes of a stream."""
-  try:
-    raw = file.read(count)
-  except (OSError, EOFError, zipfile.BadZipFile) as error:
-    raise ImageSetError(f"{path} is damaged: {error}") from error
-  if len(raw) != count:
-    raise ImageSetError(f"{path}: arr_0 is truncated")
-  return raw
-
-
 def _load(path: Path) -> np.ndarray:
   try:
     return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -382,11 +344,12 @@ def _rebatch(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
     waiting.append(part)
     held += len(part)
     if held >= size:
-      rows = np.concatenate(waiting)
+      rows = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
       whole = math.floor(held / size) * size
       for start in range(0, whole, size):
         yield rows[start : start + size]
-      waiting, held = [rows[whole:]], held - whole
+      held -= whole
+      waiting = [rows[whole:]] if held else []
   if held:
     yield np.concatenate(waiting)
 

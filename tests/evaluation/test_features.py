@@ -42,22 +42,19 @@ def test_moments_are_those_of_the_features():
   )
 
 
-def test_memory_does_not_grow_with_the_number_of_batches():
+@pytest.mark.parametrize("num", [24, 400])
+def test_memory_does_not_grow_with_the_number_of_batches(num):
   net = tiny_network.make(width=500)
   scatter = 500 * 500 * 8  # bytes
-  for num in (24, 400):
-    images = np.resize(IMAGES, (num, 8, 8, 3))
-    run = lambda: features.extract(
-      image_sets.from_array(images), net, batch=8, keep=()
-    )
-    run()  # compiles
-    tracemalloc.start()
-    try:
-      run()
-      _, peak = tracemalloc.get_traced_memory()
-    finally:
-      tracemalloc.stop()
-    assert peak < 8 * scatter, (num, peak / scatter)
+  images = image_sets.from_array(np.resize(IMAGES, (num, 8, 8, 3)))
+  features.extract(images, net, batch=8, keep=())  # compiles
+  tracemalloc.start()
+  try:
+    features.extract(images, net, batch=8, keep=())
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak < 8 * scatter, peak / scatter
 
 
 @pytest.mark.parametrize("batch, devices", [(1, 1), (5, 1), (8, 8), (64, 4)])
@@ -68,6 +65,18 @@ def test_neither_batch_nor_devices_matter(batch, devices):
   same(found, whole, 1e-5)
   for kind in ("pool", "logits"):
     np.testing.assert_allclose(found.kept[kind], whole.kept[kind], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [3, 21])
+def test_pieces_of_another_size_than_the_batch_do_not_matter(size):
+  images = image_sets.ImageSet(
+    "drawn", 21, lambda n: (IMAGES[i : i + size] for i in range(0, 21, size))
+  )
+  found = features.extract(images, tiny_network.make(), batch=8)
+  same(found, extract(batch=8))
+  np.testing.assert_array_equal(
+    found.kept["pool"], extract(batch=8).kept["pool"]
+  )
 
 
 def test_only_what_is_asked_for_is_kept():

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +57,18 @@ def test_processes_share_the_batches_without_gap_or_overlap(tmp_path):
       seen += range(start, start + len(piece))
   np.testing.assert_array_equal(found, IMAGES)
   assert sorted(seen) == list(range(11))
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 20])
+def test_batches_have_their_size_whatever_the_pieces(size):
+  edges = [0, 1, 1, 8, 10, 11]
+  images = image_sets.ImageSet(
+    "odd", 11, lambda n: (IMAGES[a:b] for a, b in itertools.pairwise(edges))
+  )
+  found = list(images.batches(size))
+  assert [start for start, _ in found] == list(range(0, 11, size))
+  assert all(len(piece) == size for _, piece in found[:-1])
+  np.testing.assert_array_equal(everything(images, size), IMAGES)
 
 
 def test_take_and_map(tmp_path):
