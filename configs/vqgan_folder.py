@@ -5,7 +5,9 @@
 
 The argument is the side in pixels: 64 (f4), 128 (f8) or 256 (f16, default), and
 tiny: `:64,tiny`. The discriminator begins at step 10,000 and learns alone for
-1,000; begin later where reconstructions are still poor by then.
+1,000; begin later where reconstructions are still poor by then. LPIPS fetches
+the weights of VGG before the first step; --config.loss.perceptual=0 goes
+without.
 """
 
 import ml_collections
@@ -34,6 +36,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.size = (int(side), int(side))
   config.model.multipliers, config.model.attention = SIDES[side]
   config.model.resolution = int(side)
+  config.quantizer.temperature.steps = 0  # train.num_steps
   config.optimizer.schedule = "cosine"
   config.optimizer.peak = 2e-4
   config.optimizer.warmup_steps = 500

@@ -58,7 +58,7 @@ def first_stage(
   if getattr(module, "average", False):
     codes.name = "average"
   codes.num_codes, codes.width = module.num_codes, module.width
-  codes.legacy = codes.name != "gumbel"
+  codes.legacy = getattr(module, "legacy", False)
   codes.restart = codes.seed_codebook = False
   if codes.name == "gumbel":
     codes.kl_weight = float(module.kl_weight)

@@ -28,12 +28,23 @@ _AT_LEAST = {
   "sample.num": 1,
   "sample.batch": 1,
   "model.num_classes": -1,
+  "model.channels": 1,
+  "model.num_blocks": 0,
+  "model.norm_groups": 1,
+  "model.norm_least": 1,
+  "quantizer.beta": 0,
+  "quantizer.kl_weight": 0,
+  "quantizer.temperature.steps": 0,
+  "loss.perceptual": 0,
+  "loss.codebook": 0,
   "optimizer.peak": 0,
   "optimizer.warmup_steps": 0,
   "optimizer.decay_steps": 0,
   "optimizer.final": 0,
   "optimizer.weight_decay": 0,
   "optimizer.clip_norm": 0,
+  "adversary.channels": 1,
+  "adversary.num_layers": 1,
   "adversary.peak": 0,
   "adversary.warmup_steps": 0,
 }
@@ -41,6 +52,8 @@ _AT_LEAST = {
 _UNREAD_WITHOUT = {
   "eval.num_examples": "eval.every",
   "sample.num": "sample.every",
+  "adversary.channels": "adversary.weight",
+  "adversary.num_layers": "adversary.weight",
 }
 # Shares of a whole, which these may not or may be.
 _BELOW_ONE = (
@@ -48,6 +61,7 @@ _BELOW_ONE = (
   "optimizer.b1",
   "optimizer.b2",
   "optimizer.ema_decay",
+  "quantizer.decay",
 )
 _UP_TO_ONE = ("model.class_drop", "model.pkeep")
 

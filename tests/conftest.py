@@ -47,6 +47,9 @@ def _set_environment() -> None:
     # others for longer than the 40 seconds after which XLA ends the process.
     flags += " --xla_cpu_collective_call_terminate_timeout_seconds=900"
   os.environ["XLA_FLAGS"] = flags.strip()
+  # XLA's threads: as many as devices, or this. One that waits for the others
+  # in a collective keeps its own, and a step with several may leave none.
+  os.environ.setdefault("NPROC", "32")
   os.environ["JAX_PLATFORMS"] = "cpu"
   cache = _cache_dir()
   cache.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,12 @@ Pure functions on a quantizer's parameters, which a train step calls after its
 optimiser. Shapes: b batch, h w grid, c width of a latent, v codes.
 """
 
+from collections.abc import Iterable
+
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @flax.struct.dataclass
@@ -138,3 +141,19 @@ def usage(counts, idle=None, dead_after=0):
   if idle is not None:
     values["dead"] = jnp.sum(idle >= dead_after).astype(jnp.float32)
   return values
+
+
+def evenly(rows: Iterable[np.ndarray], count: int) -> np.ndarray:
+  """Return `count` rows evenly spaced over a stream, or all where it has less.
+
+  Never more than twice as many are held. Datasets are often sorted by class.
+  """
+  held, stride = [], 1
+  for i, row in enumerate(rows):
+    if i % stride == 0:
+      held.append(row)
+    if len(held) == 2 * count:
+      held, stride = held[::2], 2 * stride
+  if len(held) > count:
+    held = [held[i * len(held) // count] for i in range(count)]
+  return np.stack(held) if held else np.zeros(0)

@@ -41,7 +41,8 @@ class Nearest(nn.Module):
     width: c.
     beta: weight of the commitment loss mean((z - sg[zq])^2); the codebook
       loss mean((sg[z] - zq)^2) has weight 1.
-    legacy: swap the two weights, as every published VQGAN was trained.
+    legacy: swap the two weights, as every published VQGAN was trained; the
+      authors' moving averages do not.
     unit: compare directions: latents and codes are scaled to length 1 (Yu et
       al. 2022, sec. 3.2), best with a small width such as 8.
     average: learn the codes as moving averages of the latents that chose
@@ -77,7 +78,7 @@ class Nearest(nn.Module):
     if not self.average:
       terms["codebook"] = _mean_square(fixed(z) - chosen)
     weights = {"codebook": 1.0, "commitment": self.beta}
-    if self.legacy:
+    if self.legacy and not self.average:
       weights = {"codebook": self.beta, "commitment": 1.0}
     loss = sum(weights[name] * term for name, term in terms.items())
     return Quantized(z + fixed(chosen - z), codes, loss, terms)
@@ -182,7 +183,8 @@ class Finite(nn.Module):
   coordinates, the first of them the least.
 
   Attributes:
-    levels: values per coordinate, each at least 2.
+    levels: values per coordinate, each at least 3: the formula's shift leaves
+      two of them hardly a gradient.
     dead_after: steps without use after which a code counts as dead.
   """
 

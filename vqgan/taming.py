@@ -139,12 +139,9 @@ def from_config(config: Mapping[str, Any], tensors: Tensors) -> FirstStage:
       num_codes, width, kl_weight=kl_weight, restart=False
     )
   else:
+    average = name == "EMAVQ"
     module = quantizer.Nearest(
-      num_codes,
-      width,
-      legacy=True,
-      average=name == "EMAVQ",
-      restart=False,
+      num_codes, width, legacy=not average, average=average, restart=False
     )
   rate = config.get("base_learning_rate")
   return FirstStage(
@@ -203,7 +200,7 @@ def from_shapes(tensors: Tensors, resolution: int = 256) -> FirstStage:
     module = quantizer.Nearest(
       tensors[name].shape[0],
       width,
-      legacy=True,
+      legacy=not average,
       average=average,
       restart=False,
     )

@@ -22,6 +22,7 @@ from training import metrics as metrics_lib
 from training import state as state_lib
 from vqgan import adversary as adversary_lib
 from vqgan import autoencoder, codebook, flops, losses
+from vqgan import quantizer as quantizer_lib
 from vqgan import step as step_lib
 from weights import lpips
 
@@ -98,6 +99,8 @@ class VQGANTask:
   ) -> dict[str, np.ndarray]:
     """Keep the images whose latents become the first codebook.
 
+    They are spaced evenly over the batches.
+
     Returns:
       {"seeds": enough rows of the model's input for every code}.
 
@@ -106,25 +109,25 @@ class VQGANTask:
     """
     tokens = math.prod(side // self.model.shape.factor for side in self.size)
     needed = max(16, -(-self.model.quantizer.num_codes // tokens))
-    rows, count = [], 0
-    for batch in batches:
-      real = np.asarray(
-        batch.get("mask", np.ones(len(batch[self.input]), bool))
-      )
-      rows.append(np.asarray(batch[self.input])[real][: needed - count])
-      count += len(rows[-1])
-      if count >= needed:
-        break
-    if not rows:
+    seeds = codebook.evenly(self._checked(batches), needed)
+    if not len(seeds):
       raise ValueError("no images to seed the codebook: the split is empty")
-    seeds = np.concatenate(rows)
-    classes = self.model.shape.in_channels
-    if self.target == "segmentation" and seeds.max() >= classes:
-      raise ValueError(
-        f"a label map holds class {seeds.max()}, of data.num_labels {classes}: "
-        "raise data.num_labels, or move the labels by data.label_shift"
-      )
     return {"seeds": seeds}
+
+  def _checked(self, batches):
+    """Yield the rows of batches; label maps hold classes of the model."""
+    classes = self.model.shape.in_channels
+    for batch in batches:
+      rows = np.asarray(batch[self.input])
+      for row, real in zip(rows, batch.get("mask", np.ones(len(rows), bool))):
+        if real and self.target == "segmentation" and row.max() >= classes:
+          raise ValueError(
+            f"a label map holds class {row.max()}, of data.num_labels "
+            f"{classes}: raise data.num_labels, or move the labels by "
+            "data.label_shift"
+          )
+        if real:
+          yield row
 
   def init(
     self, key: jax.Array, measured: Mapping[str, np.ndarray]
@@ -182,15 +185,18 @@ class VQGANTask:
     Returns:
       Float32 [b], 0 where masked. Images: `l1`, `psnr_db` (peak 2, clipped)
       and, with `perceptual`, `lpips`. Segmentations: `nats_per_label` and
-      `accuracy`. Both: `quantization_error`, mean squared.
+      `accuracy`. Both: the `quantization_error` of learned codebooks, mean
+      squared.
     """
     del key
     pixels = self.pixels(batch)
     made, _, z, quantized = self.apply(
       state.sampling_params["generator"], pixels
     )
-    error = self.model.quantizer.normal(z) - quantized.z
-    rows = {"quantization_error": jnp.mean(error**2, (1, 2, 3))}
+    rows = {}
+    if isinstance(self.model.quantizer, quantizer_lib.Nearest):
+      error = self.model.quantizer.normal(z) - quantized.z
+      rows["quantization_error"] = jnp.mean(error**2, (1, 2, 3))
     if self.target == "segmentation":
       rows["nats_per_label"] = losses.binary_cross_entropy(made, pixels)
       right = jnp.argmax(made, -1) == jnp.argmax(pixels, -1)

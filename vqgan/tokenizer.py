@@ -135,7 +135,11 @@ class VQGAN:
         W are multiples of the factor.
     """
     pixels = self.task.pixels({self.task.input: rows})
-    return self.task.apply(params, pixels, method="tokenize")
+    # On TPU the default float32 product is bfloat16: codes would differ.
+    float32 = jnp.dtype(self.task.model.dtype) == jnp.float32
+    exact = "highest" if float32 else None
+    with jax.default_matmul_precision(exact):
+      return self.task.apply(params, pixels, method="tokenize")
 
   def decode(self, params: Any, codes: jax.Array) -> jax.Array:
     """Return the pictures uint8 [b, H, W, 3] of codes [b, h, w]."""

@@ -59,21 +59,23 @@ def layers(
   chex.assert_rank(a, 4)
   chex.assert_equal_shape([a, b])
   module = backbones.MODULES[backbones.check(net)](dtype=dtype)
-  x = jnp.concatenate([a, b]).astype(jnp.float32)
-  x = (x - jnp.asarray(_SHIFT)) / jnp.asarray(_SCALE)
   # On TPU the default float32 product is bfloat16: 1e-2 off.
   exact = "highest" if jnp.dtype(dtype) == jnp.float32 else None
-  with jax.default_matmul_precision(exact):
-    taps = module.apply({"params": params["backbone"]}, x.astype(dtype))
+
+  def features(x):
+    x = (x.astype(jnp.float32) - jnp.asarray(_SHIFT)) / jnp.asarray(_SCALE)
+    with jax.default_matmul_precision(exact):
+      return module.apply({"params": params["backbone"]}, x.astype(dtype))
+
   terms = []
-  for i, tap in enumerate(taps):
-    if 0 in tap.shape:
+  # One at a time: a gradient to one of them passes through one of them.
+  for i, taps in enumerate(zip(features(a), features(b))):
+    if 0 in taps[0].shape:
       raise ValueError(
         f"images of {a.shape[1]} x {a.shape[2]} are too small for LPIPS with"
         f" {net}: it needs a side of at least 32"
       )
-    unit = _normalize(tap.astype(jnp.float32))
-    first, second = jnp.split(unit, 2)
+    first, second = (_normalize(tap.astype(jnp.float32)) for tap in taps)
     weight = params["heads"][f"lin{i}"]
     terms.append(((first - second) ** 2 * weight).sum(-1).mean((1, 2)))  # [b]
   return terms

@@ -157,7 +157,7 @@ def make_task(
     codebook_weight=config.loss.codebook,
     adversary=critic,
     adversary_tx=critic_tx,
-    temperature=(gumbel.start, gumbel.end, gumbel.steps),
+    temperature=(gumbel.start, gumbel.end, gumbel.steps or num_steps),
     seed_codebook=config.quantizer.seed_codebook,
     ema_decay=config.optimizer.ema_decay or None,
     accumulate=config.train.accumulate,

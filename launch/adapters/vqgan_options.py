@@ -19,7 +19,7 @@ _DECAYING = ("cosine", "linear")
 # Field: which other field lets it be read, with which values; None: all but 0.
 _READ_WITH = {
   "quantizer.beta": ("quantizer.name", _LEARNED),
-  "quantizer.legacy": ("quantizer.name", _LEARNED),
+  "quantizer.legacy": ("quantizer.name", ("nearest", "unit")),
   "quantizer.decay": ("quantizer.name", ("average",)),
   "quantizer.seed_codebook": ("quantizer.name", _CODEBOOK),
   "quantizer.restart": ("quantizer.name", _CODEBOOK),
@@ -54,9 +54,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   finite = options.name == "finite"
   if finite:
     levels = tuple(options.levels)
-    if not levels or min(levels) < 2:
+    if not levels or min(levels) < 3:
       raise errors.CommandError(
-        f"quantizer.levels {levels} must be numbers of at least 2"
+        f"quantizer.levels {levels} must be numbers of at least 3"
       )
     decided = {"num_codes": math.prod(levels), "width": len(levels)}
     for name, value in decided.items():
@@ -71,6 +71,12 @@ def check(config: ml_collections.ConfigDict) -> None:
       raise errors.CommandError(
         f"quantizer.{name} {options[name]} must be at least 1"
       )
+  temperature = options.temperature
+  if options.name == "gumbel" and not 0 < temperature.end <= temperature.start:
+    raise errors.CommandError(
+      f"quantizer.temperature goes from start {temperature.start} to end "
+      f"{temperature.end}: both above 0, and not upwards"
+    )
   if config.data.target == "segmentation" and config.data.num_labels < 1:
     raise errors.CommandError(
       f"data.num_labels {config.data.num_labels} must be at least 1: it is the "
@@ -90,6 +96,13 @@ def remarks(config: ml_collections.ConfigDict) -> list[str]:
     if side not in sides
   ]
   num_steps = config.train.num_steps
+  anneal = config.quantizer.temperature
+  if config.quantizer.name == "gumbel" and anneal.steps > num_steps:
+    found.append(
+      f"quantizer.temperature.steps {anneal.steps} is more than "
+      f"train.num_steps {num_steps}: the temperature never comes near "
+      f"{anneal.end} (0 takes train.num_steps)"
+    )
   if options.weight and options.start >= num_steps:
     found.append(
       f"adversary.start {options.start} is not before train.num_steps "

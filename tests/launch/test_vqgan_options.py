@@ -34,8 +34,12 @@ def test_levels_of_a_finite_quantizer_decide_its_sizes():
       r"width 8 must be 0 or the 6 ",
     ),
     (
-      {"quantizer__name": "finite", "quantizer__levels": "(4, 1)"},
-      r"levels \(4, 1\) must be numbers of at least 2",
+      {"quantizer__name": "finite", "quantizer__levels": "(4, 2)"},
+      r"levels \(4, 2\) must be numbers of at least 3",
+    ),
+    (
+      {"quantizer__name": "gumbel", "quantizer__temperature__end": 0},
+      "from start 0.9 to end 0.0: both above 0",
     ),
     ({"quantizer__num_codes": 0}, "num_codes 0 must be at least 1"),
     ({"quantizer__width": 0}, "width 0 must be at least 1"),
@@ -73,6 +77,10 @@ def test_a_discriminator_that_cannot_be_is_refused(fields, message):
     ({"quantizer__temperature__end": 0.5}, "quantizer.temperature.end 0.5"),
     ({"quantizer__levels": "(3, 3)"}, r"levels \(3, 3\) has no effect while"),
     ({"quantizer__name": "gumbel"}, "beta 0.01 .* quantizer.name is 'gumbel'"),
+    (
+      {"quantizer__name": "gumbel", "quantizer__temperature__steps": 999},
+      "steps 999 is more than train.num_steps",
+    ),
     ({"quantizer__name": "nearest"}, "quantizer.decay 0.95 has no effect"),
     ({"data__num_labels": 7}, "num_labels 7 .* data.target is 'image'"),
     ({"data__label_shift": 1}, "data.label_shift 1 has no effect"),

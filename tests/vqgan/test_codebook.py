@@ -125,3 +125,17 @@ def test_seeds_fewer_than_codes_are_used_more_than_once():
   latents = Z.reshape(-1, 5)[:4]
   params = codebook.seed(module, _init(module), latents, jax.random.key(2))
   assert len(np.unique(np.asarray(params["codebook"]), axis=0)) == 10
+
+
+@pytest.mark.parametrize("total", [0, 1, 5, 6, 11, 12, 13, 50, 97, 1000])
+def test_rows_are_taken_evenly_from_a_stream(total):
+  rows = codebook.evenly((np.array([i]) for i in range(total)), 6).ravel()
+  assert len(rows) == min(total, 6)
+  if total <= 6:
+    np.testing.assert_array_equal(rows, np.arange(total))
+    return
+  gaps = np.diff(rows)
+  assert rows[0] == 0 and gaps.min() > 0
+  assert gaps.max() <= 2 * gaps.min()
+  # The rest after the last is not longer than two gaps.
+  assert total - rows[-1] <= 2 * gaps.max()

@@ -77,6 +77,19 @@ def test_legacy_and_correct_beta_agree_in_value_and_not_in_gradients():
   )
 
 
+def test_moving_averages_commit_by_beta_in_either_form():
+  modules = [
+    quantizer.Nearest(8, 5, average=True, legacy=legacy)
+    for legacy in (False, True)
+  ]
+  params = _spread(modules[0])
+  found = [module.apply({"params": params}, Z) for module in modules]
+  for quantized in found:
+    np.testing.assert_allclose(
+      quantized.loss, 0.25 * quantized.terms["commitment"], rtol=1e-6
+    )
+
+
 def test_unit_codes_depend_on_direction_only():
   module = quantizer.Nearest(16, 5, unit=True)
   params = _spread(module)

@@ -279,6 +279,18 @@ def test_codebook_starts_on_latents_of_the_data():
     made.measure([])
 
 
+def test_codebook_sees_the_whole_of_a_sorted_dataset():
+  made = tiny.make_task(critic=None)
+  kind = np.repeat(np.arange(4, dtype=np.uint8), 50)
+  rows = np.broadcast_to(kind[:, None, None, None], (200, 16, 16, 3))
+  batches = [
+    {"image": part, "mask": np.ones(20, bool)} for part in np.split(rows, 10)
+  ]
+  seeds = made.measure(batches)["seeds"]
+  assert seeds.shape == (16, 16, 16, 3)
+  assert np.bincount(seeds[:, 0, 0, 0]).min() >= 3
+
+
 @pytest.mark.parametrize(
   "codes",
   [

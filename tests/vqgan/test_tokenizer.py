@@ -40,6 +40,20 @@ def test_codes_decode_to_the_reconstruction(made):
   )
 
 
+def test_codes_are_found_by_exact_products(made):
+  coder, params, rows = made
+  program = str(jax.make_jaxpr(coder.encode)(params, rows))
+  products = program.count("conv_general_dilated[") + program.count(
+    "dot_general["
+  )
+  assert products > 4
+  assert (
+    program.count("precision=(Precision.HIGHEST")
+    + program.count("precision=Precision.HIGHEST")
+    == products
+  )
+
+
 def test_fingerprint_tells_parameters_and_settings_apart(made):
   coder, params, _ = made
   print_ = coder.fingerprint(params)

@@ -55,7 +55,8 @@ def make_batch(made, size=4, seed=0):
   else:
     high = 2**made.bits
   coarse = random.randint(0, high, (size, 4, 4, *rows.shape[3:]))
-  batch[made.input] = coarse.repeat(4, 1).repeat(4, 2).astype(rows.dtype)
+  high, wide = (side // 4 for side in made.size)
+  batch[made.input] = coarse.repeat(high, 1).repeat(wide, 2).astype(rows.dtype)
   return batch
 
 
