@@ -21,7 +21,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.num_measured = 256
   config.data.size = (64, 64)
   _scenes.first_stage(config)
-  config.quantizer.temperature.steps = 0  # train.num_steps
   config.loss.pixel = "l2"  # small objects before a wide background
   config.loss.perceptual = 0.0
   config.adversary.weight = 0.0 if plain else 0.8

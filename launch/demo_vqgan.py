@@ -74,6 +74,17 @@ def look(workdir: Path, phase: str) -> None:
     phase: of its newest checkpoint, "without" or "with" a discriminator.
   """
   job = evaluate.open_job(workdir)
+  values, real, made = measure(job)
+  path = _path(workdir, phase)
+  path.parent.mkdir(exist_ok=True)
+  np.savez(path.with_suffix(".npz"), real=real[:_SHOWN], made=made[:_SHOWN])
+  rundir.write_json(path, {"step": job.step, "values": values})
+
+
+def measure(
+  job: evaluate.Job,
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+  """Returns figures of the reconstructions, what is real, and what was made."""
   run = job.run
   batches = lambda: datasets.eval_batches(
     run.config, run.adapter, run.measured, job.source, job.mesh
@@ -93,16 +104,13 @@ def look(workdir: Path, phase: str) -> None:
       )
     ]
   )
-  found = code_usage.measure(run.task, job.state, batches())
-  found["psnr_db"] = float(pixels.psnr(made, real).mean())
-  found["colour_right"] = float(
+  values = code_usage.measure(run.task, job.state, batches())
+  values["psnr_db"] = float(pixels.psnr(made, real).mean())
+  values["colour_right"] = float(
     np.mean(rules.colour(made) == rules.colour(real))
   )
-  found["edges"] = laplacian_energy(made) / laplacian_energy(real)
-  path = _path(workdir, phase)
-  path.parent.mkdir(exist_ok=True)
-  np.savez(path.with_suffix(".npz"), real=real[:_SHOWN], made=made[:_SHOWN])
-  rundir.write_json(path, {"step": job.step, "values": found})
+  values["edges"] = laplacian_energy(made) / laplacian_energy(real)
+  return values, real, made
 
 
 def judge(workdir: Path) -> list[demo_figures.Figure]:

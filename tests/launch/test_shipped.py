@@ -7,6 +7,7 @@ from data import tfds
 from launch import (
   demo_figures,
   demo_frame,
+  demo_vqgan,
   evaluate,
   flags,
   request,
@@ -53,6 +54,21 @@ def test_samples_of_the_trained_model_pass_the_bars_of_the_demo(tmp_path):
   assert len(figures) == 8
   missed = [figure.name for figure in figures if not figure.passed]
   assert not missed, demo_figures.table(figures)
+
+
+@pytest.mark.slow
+def test_the_first_stage_that_ships_passes_the_bars_of_the_demo(tmp_path):
+  run = trained.open_trained("vqgan_scenes")
+  mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+  source = tfds.Tfds("scenes/64-8-200-0", "validation", str(tmp_path))
+  state = run.restore(mesh).state
+  job = evaluate.Job(run, state, run.step, source, mesh, None)
+  values, real, made = demo_vqgan.measure(job)
+  assert real.shape == made.shape == (200, 64, 64, 3)
+  assert values["psnr_db"] >= 28 and values["colour_right"] >= 0.97
+  assert values["codes_used"] >= 200 and values["codes_perplexity"] >= 100
+  # As sharp as ten minutes of a discriminator make it.
+  assert 0.5 < values["edges"] < 1.5
 
 
 def test_the_first_stage_that_ships_is_the_one_of_its_config():
