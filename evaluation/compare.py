@@ -91,6 +91,14 @@ def qualified(metric: str, net: features.Network, count: int) -> str:
   return name if net.official else f"unofficial_{name}"
 
 
+def looked_at(against: reference.Statistics | None, count: int) -> list[str]:
+  """Notes that `count` features of a reference are not those of all images."""
+  total = against and against.pool.count
+  if not total or count == total:
+    return []
+  return [f"{count} of {total} reference images, {against.chosen}"]
+
+
 def general_notes(net: features.Network) -> list[str]:
   """Returns what has to be said of the network's weights."""
   if net.random:
@@ -143,20 +151,21 @@ def _is(samples, *_):
   return {"is": value}, ""
 
 
-def _kid(samples, _, reference_features):
+def _kid(samples, against, reference_features):
   absent = _absent(samples, reference_features)
   if absent:
     return {}, absent
   pool = samples.kept["pool"]
   size = min(_KID_SIZE, len(pool), len(reference_features))
-  note = "" if size == _KID_SIZE else f"subsets of {size}, not {_KID_SIZE}"
+  said = [] if size == _KID_SIZE else [f"subsets of {size}, not {_KID_SIZE}"]
+  said += _parts(samples, against, reference_features)
   if size < 2:
     return {}, "fewer than two images"
   found = kid.distance(pool, reference_features, size=size)
-  return {"kid": found.mean, "kid_std": found.std}, note
+  return {"kid": found.mean, "kid_std": found.std}, ", ".join(said)
 
 
-def _precision_recall(samples, _, reference_features):
+def _precision_recall(samples, against, reference_features):
   absent = _absent(samples, reference_features)
   if absent:
     return {}, absent
@@ -164,11 +173,11 @@ def _precision_recall(samples, _, reference_features):
   if few:
     return {}, few
   found = manifold.precision_recall(reference_features, samples.kept["pool"])
-  note = _numbers_note(samples, reference_features)
+  note = _numbers_note(samples, against, reference_features)
   return {"precision": found.precision, "recall": found.recall}, note
 
 
-def _density_coverage(samples, _, reference_features):
+def _density_coverage(samples, against, reference_features):
   absent = _absent(samples, reference_features)
   if absent:
     return {}, absent
@@ -176,7 +185,7 @@ def _density_coverage(samples, _, reference_features):
   if few:
     return {}, few
   found = manifold.density_coverage(reference_features, samples.kept["pool"])
-  note = _numbers_note(samples, reference_features)
+  note = _numbers_note(samples, against, reference_features)
   return {"density": found.density, "coverage": found.coverage}, note
 
 
@@ -193,15 +202,22 @@ def _few(samples, reference_features, k) -> str:
   return f"{fewest} images have no neighbour number {k}" if fewest <= k else ""
 
 
-def _numbers_note(samples, reference_features) -> str:
+def _numbers_note(samples, against, reference_features) -> str:
   """Says where the numbers of features are not those of the convention."""
-  count, kept = len(reference_features), len(samples.kept["pool"])
-  said = []
+  count = len(reference_features)
+  said = _parts(samples, against, reference_features)
   if count != _PRECISION_IMAGES:
-    said.append(f"{count} reference images, not {_PRECISION_IMAGES}")
-  if kept != samples.count:
-    said.append(f"the first {kept} of {samples.count} samples")
+    said.insert(0, f"{count} reference images, not {_PRECISION_IMAGES}")
   return ", ".join(said)
+
+
+def _parts(samples, against, reference_features) -> list[str]:
+  """Says where fewer than all images of a set were looked at."""
+  kept = len(samples.kept["pool"])
+  said = looked_at(against, len(reference_features))
+  if kept != samples.count:
+    said.append(f"{kept} of {samples.count} samples")
+  return said
 
 
 _METRICS: Mapping[str, Any] = {

@@ -92,7 +92,7 @@ def extract(
   *,
   batch: int = 64,
   keep: Sequence[str] = ("pool", "logits"),
-  keep_first: int | None = None,
+  keep_num: int | None = None,
   devices: Sequence[jax.Device] | None = None,
   progress: Callable[[int, int], None] | None = None,
 ) -> Features:
@@ -103,7 +103,7 @@ def extract(
     net: Of `network`.
     batch: Images at a time in a process, rounded up to its devices.
     keep: Kinds whose features are returned; the others only as moments.
-    keep_first: Keep those of so many images only (None: all).
+    keep_num: Keep those of so many images, evenly spaced (None: of all).
     devices: Of this process; all of its own by default.
     progress: Called with (images done, images) by process 0.
 
@@ -113,27 +113,30 @@ def extract(
   """
   devices = jax.local_devices() if devices is None else devices
   batch = -(-batch // len(devices)) * len(devices)
-  limit = images.num if keep_first is None else keep_first
+  num = images.num if keep_num is None else min(keep_num, images.num)
+  places = image_sets.spaced(num, images.num)
   run = _jitted(net, devices)
   running = {kind: moments.Running() for kind in _MOMENTS}
   kept: dict[str, list[np.ndarray]] = {kind: [] for kind in keep}
-  rows, hashes, size = [], [], (0, 0)
+  rows, kept_rows, hashes, size = [], [], [], (0, 0)
   index, processes = jax.process_index(), jax.process_count()
   for start, piece in images.batches(batch, index, processes):
     found = run(_padded(piece, batch))
     size = piece.shape[1:3]
     hashes += [hashlib.sha256(image).digest() for image in piece]
     rows.append(np.arange(start, start + len(piece)))
+    wanted = image_sets.among(places, start, len(piece))
+    kept_rows.append(rows[-1][wanted])
     for kind in {*_MOMENTS, *keep}:
       values = moments.check_finite(found[kind][: len(piece)])
       if kind in running:
         running[kind].add(values)
       if kind in kept:
-        kept[kind].append(values[: max(0, limit - start)])
+        kept[kind].append(values[wanted])
     if progress and index == 0:
       # The others are about as far.
       progress(min(start + processes * batch, images.num), images.num)
-  return _gather(images.num, running, kept, rows, hashes, size)
+  return _gather(images.num, running, kept, kept_rows, rows, hashes, size)
 
 
 def _jitted(net: Network, devices: Sequence[jax.Device]):
@@ -159,10 +162,11 @@ def _padded(images: np.ndarray, batch: int) -> np.ndarray:
   return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
 
-def _gather(num, running, kept, rows, hashes, size) -> Features:
+def _gather(num, running, kept, kept_rows, rows, hashes, size) -> Features:
   """Brings the parts of all processes together, the same on each."""
   arrays = {
-    "rows": np.concatenate(rows) if rows else np.zeros(0, np.int64),
+    "rows": _joined(rows),
+    "kept_rows": _joined(kept_rows),
     "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
     "size": np.array([size]),
   }
@@ -180,11 +184,12 @@ def _gather(num, running, kept, rows, hashes, size) -> Features:
   order = np.concatenate([found["rows"] for found in sets])
   place = np.argsort(order)
   hashes = np.concatenate([found["hashes"] for found in sets])[place]
+  kept_order = np.concatenate([found["kept_rows"] for found in sets])
+  kept_place = np.argsort(kept_order)
   joined = {}
   for kind in kept:
     values = np.concatenate([found[f"kept/{kind}"] for found in sets])
-    # Kept rows are the first ones of the order, in every process.
-    joined[kind] = values[np.argsort(_first(sets, kind))]
+    joined[kind] = values[kept_place]
   total = {
     kind: moments.merged(
       moments.Moments(
@@ -201,11 +206,8 @@ def _gather(num, running, kept, rows, hashes, size) -> Features:
   return Features(num, total, joined, (h, w), digest)
 
 
-def _first(sets, kind) -> np.ndarray:
-  """Returns the numbers of the images whose features were kept."""
-  return np.concatenate(
-    [found["rows"][: len(found[f"kept/{kind}"])] for found in sets]
-  )
+def _joined(rows: Sequence[np.ndarray]) -> np.ndarray:
+  return np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 
 def _exchange(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:

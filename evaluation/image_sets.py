@@ -103,6 +103,23 @@ class ImageSet:
     labels = None if self.labels is None else self.labels[:num]
     return dataclasses.replace(self, num=num, pieces=pieces, labels=labels)
 
+  def spaced(self, num: int) -> "ImageSet":
+    """Returns `num` images, evenly spaced over the set.
+
+    Raises:
+      ImageSetError: There are not as many.
+    """
+    if num > self.num:
+      raise ImageSetError(f"{self.name} has {self.num} images, not {num}")
+    places = spaced(num, self.num)
+
+    def pieces(size):
+      for start, piece in self.batches(size):
+        yield piece[among(places, start, len(piece))]
+
+    labels = None if self.labels is None else self.labels[places]
+    return dataclasses.replace(self, num=num, pieces=pieces, labels=labels)
+
   def map(
     self, change: Callable[[np.ndarray], np.ndarray], name: str
   ) -> "ImageSet":
@@ -114,6 +131,19 @@ class ImageSet:
     return dataclasses.replace(
       self, name=f"{self.name} ({name})", pieces=pieces
     )
+
+
+def spaced(num: int, total: int) -> np.ndarray:
+  """Returns `num` places in 0..total - 1, evenly spaced: files are in order.
+
+  The first images of a folder are those of its first classes.
+  """
+  return np.arange(num, dtype=np.int64) * total // num
+
+
+def among(places: np.ndarray, start: int, count: int) -> np.ndarray:
+  """Returns which of the images from `start` are at sorted places: [count]."""
+  return np.isin(np.arange(start, start + count), places)
 
 
 def open_set(source: Any, size: int = 0) -> ImageSet:

@@ -4,7 +4,8 @@ One `.npz` serves all: `mu` and `sigma` (pool_3), as pytorch-fid and TTUR read
 them; `mu_s` and `sigma_s` (spatial) and `arr_0` (images for precision and
 recall), as ADM does; and, in ours, `metadata` (JSON) with the dataset and its
 digest, count, size, crop, preprocessing, weights and revision, and `pool`, the
-features of the first images. Sets that were made differently do not mix.
+features of some images, which `chosen` says the choice of. Sets that were made
+differently do not mix.
 """
 
 import dataclasses
@@ -29,6 +30,9 @@ REQUIRED = (
   "preprocess",
   "weights",
 )
+# How images are chosen whose features or pictures a file holds; files that do
+# not say it hold the first ones.
+CHOSEN = "evenly spaced"
 _PIECE = 64  # images at a time
 # Two sets that differ in one of these are not comparable.
 _DECISIVE = ("preprocess", "weights", "size")
@@ -70,6 +74,22 @@ class Statistics:
   origin: str
 
   @property
+  def places(self) -> np.ndarray:
+    """Which images of the set `features` are of, int [n]."""
+    if self.features is None or self.pool.count is None:
+      raise StatisticsError(f"{self.name} has no features of images it counts")
+    if self.chosen == CHOSEN:
+      return image_sets.spaced(len(self.features), self.pool.count)
+    return np.arange(len(self.features))
+
+  @property
+  def chosen(self) -> str:
+    """How those images were chosen."""
+    if self.metadata is None:
+      return "by another tool"
+    return self.metadata.get("chosen", "the first ones")
+
+  @property
   def notes(self) -> tuple[str, ...]:
     """What a reader of a result should know."""
     if self.metadata is not None:
@@ -105,6 +125,7 @@ def of(
     "crop": crop,
     "preprocess": net.preprocess,
     "weights": net.weights,
+    "chosen": CHOSEN,
     **(extra or {}),
   }
   pool, spatial = (
@@ -127,7 +148,7 @@ def save(
     path: An `.npz`.
     statistics: With metadata.
     images: Go into the file as `arr_0`, piece by piece; ADM's evaluator wants
-      some, for precision and recall.
+      some, for precision and recall. Chosen as `chosen` says.
 
   Raises:
     StatisticsError: There is no metadata to write.

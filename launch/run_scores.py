@@ -137,7 +137,8 @@ def score_samples(job: score_job.Job, metrics: list[str]) -> dict[str, Any]:
   )
   score_pictures.sheet(job.run.workdir, job.step, images)
   if {NEAREST, PER_CLASS} & {*metrics}:
-    found |= _explain(job, samples, images, extracted, metrics)
+    explained, said = _explain(job, samples, images, extracted, metrics)
+    found, notes = found | explained, notes + said
   return scores.describe(
     images.name,
     against.name,
@@ -156,8 +157,10 @@ def score_samples(job: score_job.Job, metrics: list[str]) -> dict[str, Any]:
   )
 
 
-def _explain(job, samples, images, extracted, metrics) -> dict[str, float]:
-  """Draws the pictures that were asked for; returns what goes with them."""
+def _explain(
+  job, samples, images, extracted, metrics
+) -> tuple[dict[str, float], list[str]]:
+  """Draws the pictures that were asked for; returns scores and notes."""
   args = job.args
   split = split_statistics.open_or_make(
     job.run, job.source, job.net, args.batch, args.size
@@ -168,6 +171,7 @@ def _explain(job, samples, images, extracted, metrics) -> dict[str, float]:
     samples,
     job.source,
     split.features,
+    split.places,
     job.net,
     args.size,
     args.batch,
@@ -177,7 +181,8 @@ def _explain(job, samples, images, extracted, metrics) -> dict[str, float]:
     found |= score_pictures.neighbours(drawn, images, extracted)
   if PER_CLASS in metrics:
     found |= score_pictures.classes(drawn, extracted)
-  return found
+  said = compare.looked_at(split, len(split.features))
+  return found, [f"{NEAREST}, {PER_CLASS}: {text}" for text in said]
 
 
 def draw(job: score_job.Job, num: int) -> generation.Samples:

@@ -54,7 +54,8 @@ class Drawn:
     step: of its checkpoint.
     samples: of the sampling job.
     source: the training split.
-    pool: features of the split's first images, [n, d].
+    pool: features of some of the split's images, [n, d].
+    places: which images they are of, int [n].
     net: the network.
     size: side of the central square, or 0.
     batch: images at a time.
@@ -65,6 +66,7 @@ class Drawn:
   samples: generation.Samples
   source: source_lib.Source
   pool: np.ndarray
+  places: np.ndarray
   net: features.Network
   size: int
   batch: int
@@ -121,7 +123,7 @@ def neighbours(
   count = min(_SHOWN, len(fake))
   shown = near.indices[:count]
   training = image_sources.from_run(
-    run, Part(drawn.source, shown.reshape(-1)), drawn.size
+    run, Part(drawn.source, drawn.places[shown.reshape(-1)]), drawn.size
   )
   close = np.concatenate(list(training.pieces(64)))
   close = close.reshape(*shown.shape, *close.shape[1:])
@@ -154,7 +156,7 @@ def classes(drawn: Drawn, found: features.Features) -> dict[str, float]:
     raise errors.CommandError(
       f"{drawn.source.name} has no labels: leave out per_class"
     )
-  indices = np.arange(len(drawn.pool))
+  indices = drawn.places
   labels = np.array(
     [
       record["label"]

@@ -98,9 +98,9 @@ def statistics_of(
   crop: str,
   **extra: Any,
 ) -> reference.Statistics:
-  """Extracts a reference, keeping the features of its first images."""
+  """Extracts a reference, keeping the features of 10,000 images."""
   extracted = extract(
-    images, net, batch, keep=("pool",), keep_first=REFERENCE_IMAGES
+    images, net, batch, keep=("pool",), keep_num=REFERENCE_IMAGES
   )
   extra = {"revision": environment.revision(), **extra}
   return reference.of(

@@ -6,9 +6,10 @@
 
 --images: a folder of images, an .npz or .npy of images, samples of
 launch.sample, tfds:NAME/SPLIT. The file holds mu and sigma, as pytorch-fid
-reads them, mu_s and sigma_s, features of the first 10,000 images for precision
-and recall, and everything that decides them. ADM's evaluator reads it too where
-it holds images for its precision and recall: --keep_images=10000.
+reads them, mu_s and sigma_s, features of 10,000 images for precision and
+recall, evenly spaced over all of them, and everything that decides them. ADM's
+evaluator reads it too where it holds images for its precision and recall:
+--keep_images=10000.
 """
 
 import sys
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
     "--num_images", type=int, default=0, help="only the first so many"
   )
   parser.add_argument(
-    "--keep_images", type=int, default=0, help="write the first so many too"
+    "--keep_images", type=int, default=0, help="write so many of them too"
   )
   scores.add_options(parser)
   args = parser.parse_arguments(argv)
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> int:
   kept = None
   if args.keep_images:
     # Before the long pass: there may not be as many.
-    kept = images.take(args.keep_images)
+    kept = images.spaced(args.keep_images)
   net = scores.open_network(args.inception, args.preprocess)
   found = scores.statistics_of(
     images,

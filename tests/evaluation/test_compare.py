@@ -39,6 +39,19 @@ def test_scores_carry_what_decides_them_in_their_names():
   assert any("subsets of 50, not 1000" in note for note in notes)
 
 
+def test_a_part_of_the_reference_is_noted_as_one():
+  net = tiny_network.make(weights="6726825d")
+  samples = extract(OTHERS, net)
+  part = features.extract(image_sets.from_array(IMAGES), net, keep_num=20)
+  against = reference.of(part, net, dataset="noise")
+  _, notes = compare.scores(samples, net, against, against.features)
+  said = "20 of 60 reference images, evenly spaced"
+  for name in ("kid", "precision_recall", "density_coverage"):
+    assert any(n.startswith(f"{name}: ") and said in n for n in notes), name
+  assert compare.looked_at(against, 60) == []
+  assert compare.looked_at(None, 20) == []
+
+
 def test_random_weights_never_give_a_fid():
   net = tiny_network.make()
   samples = extract(IMAGES, net)

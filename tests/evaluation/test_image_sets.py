@@ -81,6 +81,22 @@ def test_take_and_map(tmp_path):
     images.take(6)
 
 
+@pytest.mark.parametrize("num", [1, 3, 10, 11])
+def test_some_images_are_taken_over_the_whole_set(num):
+  images = image_sets.ImageSet(
+    "labelled",
+    11,
+    lambda n: (IMAGES[i : i + n] for i in range(0, 11, n)),
+    np.arange(11),
+  ).spaced(num)
+  places = [i * 11 // num for i in range(num)]
+  for size in (2, 11):
+    np.testing.assert_array_equal(everything(images, size), IMAGES[places])
+  np.testing.assert_array_equal(images.labels, places)
+  with pytest.raises(image_sets.ImageSetError, match="images, not 12"):
+    images.spaced(12)
+
+
 def test_class_folders_become_labels(tmp_path):
   folder(tmp_path / "b", IMAGES[:2])
   folder(tmp_path / "a", IMAGES[2:5])

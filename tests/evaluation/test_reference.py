@@ -50,6 +50,31 @@ def test_our_files_come_back_and_other_tools_read_them(tmp_path):
   assert [p.name for p in path.parent.iterdir()] == ["s.npz"]
 
 
+def test_places_of_the_kept_features_are_known(tmp_path):
+  net = tiny_network.make()
+  images = image_sets.from_array(IMAGES)
+  whole = features.extract(images, net, batch=16).kept["pool"]
+  found = features.extract(images, net, batch=16, keep_num=4)
+  path = tmp_path / "s.npz"
+  reference.save(path, reference.of(found, net, dataset="noise"))
+  read = reference.load(path)
+  assert read.metadata["chosen"] == read.chosen == "evenly spaced"
+  np.testing.assert_array_equal(read.places, [0, 7, 15, 22])
+  np.testing.assert_allclose(read.features, whole[read.places], atol=1e-6)
+  # Files from before said nothing, and held the first ones.
+  with np.load(path) as file:
+    arrays = dict(file)
+  metadata = json.loads(str(arrays["metadata"]))
+  del metadata["chosen"]
+  np.savez(path, **arrays | {"metadata": np.array(json.dumps(metadata))})
+  old = reference.load(path)
+  assert old.chosen == "the first ones"
+  np.testing.assert_array_equal(old.places, [0, 1, 2, 3])
+  adm = reference.load(write_adm(tmp_path / "adm.npz"))
+  with pytest.raises(reference.StatisticsError, match="no features"):
+    _ = adm.places
+
+
 def test_images_are_kept_for_adms_evaluator(tmp_path):
   path = tmp_path / "s.npz"
   reference.save(path, make(), image_sets.from_array(IMAGES).take(7))

@@ -20,6 +20,7 @@ from launch import (
   evaluate,
   image_sources,
   reconstruction_scores,
+  score_pictures,
   scores,
   statistics,
   tasks,
@@ -297,6 +298,32 @@ def test_neighbours_and_classes_are_drawn(workdir):
   assert found["nearest_median"] > 0 and found["nearest_median_held_out"] > 0
   for name in ("nearest", "per-class"):
     assert (workdir / "samples" / f"4-{name}.png").stat().st_size > 1000
+
+
+def test_neighbours_and_classes_come_from_the_whole_split(workdir, monkeypatch):
+  monkeypatch.setattr(scores, "REFERENCE_IMAGES", 10)
+  drawn = []
+  monkeypatch.setattr(
+    score_pictures.nearest, "figure", lambda *a: drawn.append(a[1])
+  )
+  scored = []
+  score_classes = score_pictures.per_class.precision_recall
+  monkeypatch.setattr(
+    score_pictures.per_class,
+    "precision_recall",
+    lambda *a: scored.append(a[1]) or score_classes(*a, k=1),
+  )
+  command = [f"--workdir={workdir}", "--metrics=nearest,per_class"]
+  command += ["--num_samples=40", "--inception=random:3"]
+  assert evaluate.main(command) == 0
+  with np.load(workdir.parent / "data.npz") as data:
+    images, labels = data["train_images"], data["train_labels"]
+  np.testing.assert_array_equal(scored[0], labels[::4])
+  spaced = {image.tobytes() for image in images[::4]}
+  assert {x.tobytes() for row in drawn[0] for x in row} <= spaced
+  result = workdir / "eval" / "4" / "scores-40-adm-seed0.json"
+  notes = report.read(result)["notes"]
+  assert "nearest, per_class: 10 of 40 reference images, evenly spaced" in notes
 
 
 KILLED = """
