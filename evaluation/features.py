@@ -8,7 +8,6 @@ features.
 """
 
 import dataclasses
-import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -123,7 +122,7 @@ def extract(
   for start, piece in images.batches(batch, index, processes):
     found = run(_padded(piece, batch))
     size = piece.shape[1:3]
-    hashes += [hashlib.sha256(image).digest() for image in piece]
+    hashes += image_sets.hashes(piece)
     rows.append(np.arange(start, start + len(piece)))
     wanted = image_sets.among(places, start, len(piece))
     kept_rows.append(rows[-1][wanted])
@@ -201,7 +200,7 @@ def _gather(num, running, kept, kept_rows, rows, hashes, size) -> Features:
     )
     for kind in running
   }
-  digest = hashlib.sha256(hashes.tobytes()).hexdigest()
+  digest = image_sets.digest([row.tobytes() for row in hashes])
   h, w = (int(x) for x in sets[0]["size"][0])
   return Features(num, total, joined, (h, w), digest)
 

@@ -6,10 +6,11 @@ images are divided by 257. Letters: `b h w`.
 """
 
 import dataclasses
+import hashlib
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,16 @@ class ImageSet:
     return dataclasses.replace(
       self, name=f"{self.name} ({name})", pieces=pieces
     )
+
+
+def hashes(images: np.ndarray) -> list[bytes]:
+  """Returns the SHA-256 of each image."""
+  return [hashlib.sha256(image).digest() for image in images]
+
+
+def digest(found: Sequence[bytes]) -> str:
+  """Returns the SHA-256 of a set in hex, by `hashes` of its images in order."""
+  return hashlib.sha256(b"".join(found)).hexdigest()
 
 
 def spaced(num: int, total: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from evaluation import compare, features, report
+from evaluation import compare, report
 from launch import (
   errors,
   flags,
@@ -57,8 +57,7 @@ def main(argv: list[str]) -> int:
   if scores.is_statistics(args.samples):
     result = statistics_scores.score(args)
   else:
-    net = scores.open_network(args.inception, args.preprocess)
-    result = score_sets(args, net)
+    result = score_sets(args)
   if jax.process_index() == 0:
     report.write(args.out, result)
     print(report.table(result, args.dataset))
@@ -66,10 +65,11 @@ def main(argv: list[str]) -> int:
   return 0
 
 
-def score_sets(
-  args: argparse.Namespace, net: features.Network
-) -> dict[str, Any]:
+def score_sets(args: argparse.Namespace) -> dict[str, Any]:
   """Scores --samples against --reference; returns the result to write."""
+  rest = [name for name in args.metrics if name not in scores.PAIRED]
+  # Before the pairs: its weights may be absent. They need none.
+  net = scores.open_network(args.inception, args.preprocess) if rest else None
   images = image_sources.open_images(
     args.samples,
     size=args.size,
@@ -90,22 +90,25 @@ def score_sets(
     others = image_sources.open_images(
       args.reference, size=args.size, data_dir=args.data_dir
     )
-    found |= scores.score_pairs(images, others, paired, args.batch)
-  rest = [name for name in args.metrics if name not in scores.PAIRED]
-  extracted = scores.extract(images, net, args.batch)
+    found, extracted = scores.score_pairs(images, others, paired, args.batch)
   against, real = None, None
-  if args.reference and rest:
-    against, real = scores.open_reference(
-      args.reference, net, args.batch, args.size, args.data_dir
+  if net is not None:
+    extracted = scores.extract(images, net, args.batch)
+    if args.reference:
+      against, real = scores.open_reference(
+        args.reference, net, args.batch, args.size, args.data_dir
+      )
+    scored, said = scores.score(
+      extracted, net, images.name, against, real, rest
     )
-  scored, said = scores.score(extracted, net, images.name, against, real, rest)
+    found, notes = found | scored, notes + said
   return scores.describe(
     images.name,
     args.reference or "nothing",
     extracted,
     net,
-    {**found, **scored},
-    [*notes, *said],
+    found,
+    notes,
     crop=scores.crop_name(args.size),
     transform=args.transform,
     num_reference=against and against.pool.count,

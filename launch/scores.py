@@ -22,8 +22,12 @@ from training import environment, sharding
 from weights import download, lpips
 
 PAIRED = ("psnr", "ssim", "lpips")
+# The network of LPIPS as a metric, and its files: backbone and heads.
+_LPIPS, _LPIPS_FILES = "alex", ("alexnet", "lpips_alex")
 # The images that precision, recall and KID take of a reference.
 REFERENCE_IMAGES = 10_000
+# What a result names where no metric needs Inception.
+NO_NETWORK = "none"
 
 
 def open_network(source: str, mode: str) -> features.Network:
@@ -129,17 +133,26 @@ def score_pairs(
   others: image_sets.ImageSet,
   metrics: Sequence[str],
   batch: int,
-) -> dict[str, float]:
-  """Returns means over pairs of images in the same order."""
+) -> tuple[dict[str, float], features.Features]:
+  """Scores pairs of images in the same order.
+
+  Returns:
+    Means over the pairs, and what is known of the first set: no features.
+  """
   if images.num != others.num:
     raise errors.CommandError(
       f"{images.name} has {images.num} images and {others.name} {others.num}:"
       " pairs need as many"
     )
   sums = PairSums(metrics)
-  for (_, a), (_, b) in zip(images.batches(batch), others.batches(batch)):
+  hashes, size = [], (0, 0)
+  pairs = zip(images.batches(batch), others.batches(batch), strict=True)
+  for (_, a), (_, b) in pairs:
     sums.add(a, b)
-  return sums.means()
+    hashes += image_sets.hashes(a)
+    size = a.shape[1:3]
+  digest = image_sets.digest(hashes)
+  return sums.means(), features.Features(images.num, {}, {}, size, digest)
 
 
 class PairSums:
@@ -152,7 +165,7 @@ class PairSums:
       "ssim": pixels.ssim,
     }
     if "lpips" in metrics:
-      params = lpips.load("alex")
+      params = lpips.load(_LPIPS)
       self._metrics["lpips"] = lambda a, b: pixels.lpips(params, a, b)
     self._sums = {name: 0.0 for name in metrics}
     self._count = 0
@@ -173,20 +186,30 @@ def describe(
   name: str,
   against: str,
   extracted: features.Features,
-  net: features.Network,
+  net: features.Network | None,
   found: Mapping[str, float],
   notes: Sequence[str],
   **more: Any,
 ) -> dict[str, Any]:
-  """Puts everything that decides the numbers beside them."""
+  """Puts everything that decides the numbers beside them.
+
+  Without a network, as pairs of images need none, none is named; LPIPS has one
+  of its own.
+  """
+  if "lpips" in found:
+    files = [download.FILES[name] for name in _LPIPS_FILES]
+    more["lpips"] = {
+      "net": _LPIPS,
+      "weights": {file.name: file.sha256 for file in files},
+    }
   return {
     "samples": name,
     "reference": against,
     "num_samples": extracted.count,
     "size": list(extracted.size),
     "digest": extracted.digest,
-    "preprocess": net.preprocess,
-    "weights": net.weights,
+    "preprocess": net.preprocess if net else NO_NETWORK,
+    "weights": net.weights if net else NO_NETWORK,
     "scores": dict(found),
     "notes": list(notes),
     **more,

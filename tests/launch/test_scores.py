@@ -130,22 +130,6 @@ def test_any_source_is_cropped_on_request(sets):
     assert next(images.pieces(3)).shape == (3, 4, 4, 3)
 
 
-def test_pairs_are_compared_in_order(sets, tmp_path):
-  a, _ = sets
-  noisy = IMAGES.copy()
-  noisy[:, ::2] ^= 3
-  np.savez(tmp_path / "n.npz", noisy)
-  found = score(
-    f"--samples={tmp_path / 'n.npz'}",
-    f"--reference={a}",
-    "--metrics=psnr",
-    out=tmp_path / "p.json",
-  )
-  difference = (np.float64(noisy) - IMAGES) ** 2
-  expected = 10 * np.log10(255**2 / difference.mean((1, 2, 3)))
-  assert found["scores"]["psnr"] == pytest.approx(expected.mean())
-
-
 def test_the_baselines_change_the_images(sets):
   a, _ = sets
   low = image_sources.open_images(str(a), transform="lowres8")
