@@ -2,7 +2,8 @@
 
 FID, sFID, KID, precision and recall and so on carry their qualifiers in their
 names: `fid_adm_50k` is not comparable with `fid_clean_50k` or `fid_adm_5k`,
-and with weights other than the public ones nothing is called FID at all.
+and with weights other than the public ones nothing is called FID at all. Where
+a file does not say its preprocessing, the name does: `fid_adm_unchecked_50k`.
 """
 
 import warnings
@@ -30,6 +31,10 @@ METRICS = (
   "density_coverage",
 )
 CONVENTION = 50_000
+# In the name of a score that a file's preprocessing is taken on trust for.
+UNCHECKED = "unchecked"
+# What is computed of moments that other tools may have made.
+_OF_MOMENTS = ("fid", "sfid")
 _PRECISION_IMAGES = 10_000
 _KID_SIZE = 1000
 
@@ -40,6 +45,7 @@ def scores(
   against: reference.Statistics | None,
   reference_features: np.ndarray | None = None,
   metrics: Sequence[str] = METRICS,
+  unchecked: bool = False,
 ) -> tuple[dict[str, float], list[str]]:
   """Returns scores by qualified name, and notes for the reader.
 
@@ -51,6 +57,7 @@ def scores(
     against: The reference; None gives the Inception Score only.
     reference_features: pool_3 features of reference images, [n, 2048].
     metrics: Which of `METRICS`.
+    unchecked: Whether the samples are moments of an unknown preprocessing.
 
   Raises:
     ValueError: A metric is unknown.
@@ -62,11 +69,16 @@ def scores(
     )
   found: dict[str, float] = {}
   notes: list[str] = []
+  if against is not None:
+    unchecked |= against.known("preprocess") is None
   for name in metrics:
     with warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter("always", frechet.SmallSampleWarning)
       values, note = _METRICS[name](samples, against, reference_features)
-    found |= {qualified(k, net, samples.count): v for k, v in values.items()}
+    doubtful = unchecked and name in _OF_MOMENTS
+    found |= {
+      qualified(k, net, samples.count, doubtful): v for k, v in values.items()
+    }
     said = [str(w.message) for w in caught] + ([note] if note else [])
     notes += [f"{name}: {text}" for text in said]
   if samples.count < CONVENTION:
@@ -78,8 +90,12 @@ def scores(
   return found, notes
 
 
-def qualified(metric: str, net: features.Network, count: int) -> str:
+def qualified(
+  metric: str, net: features.Network, count: int, unchecked: bool = False
+) -> str:
   """Names a score by what decides it: `fid` to `fid_adm_50k`.
+
+  With moments of an unknown preprocessing it is `fid_adm_unchecked_50k`.
 
   With weights other than the public ones a Frechet distance is not a FID, nor
   the others what their names promise: they are called `unofficial_...`.
@@ -87,7 +103,8 @@ def qualified(metric: str, net: features.Network, count: int) -> str:
   if metric in ("fid", "sfid") and not net.official:
     metric = metric.replace("fid", "frechet")
   number = f"{count // 1000}k" if count % 1000 == 0 and count else f"{count}"
-  name = f"{metric}_{net.preprocess}_{number}"
+  mode = f"{net.preprocess}_{UNCHECKED}" if unchecked else net.preprocess
+  name = f"{metric}_{mode}_{number}"
   return name if net.official else f"unofficial_{name}"
 
 

@@ -63,6 +63,7 @@ class Statistics:
     has_images: Whether `arr_0` holds images for precision and recall.
     metadata: As in `REQUIRED`; None for files of other tools.
     origin: "ours", "adm" or "pytorch-fid".
+    size: Rows and columns of `arr_0`, or None.
   """
 
   name: str
@@ -72,6 +73,19 @@ class Statistics:
   has_images: bool
   metadata: Mapping[str, Any] | None
   origin: str
+  size: tuple[int, int] | None = None
+
+  def known(self, key: str) -> Any:
+    """Returns what is known of a key of the metadata, else None.
+
+    ADM's files have its preprocessing by definition, and where they hold
+    images those show their size.
+    """
+    if self.metadata is not None:
+      return self.metadata[key]
+    if key == "size" and self.size is not None:
+      return list(self.size)
+    return "adm" if (key, self.origin) == ("preprocess", "adm") else None
 
   @property
   def places(self) -> np.ndarray:
@@ -94,10 +108,17 @@ class Statistics:
     """What a reader of a result should know."""
     if self.metadata is not None:
       return ()
-    return (
-      f"{self.name} does not say how it was made ({self.origin} format): its"
-      " preprocessing, weights, size and count are taken on trust",
+    keys = ("preprocess", "weights", "size", "count")
+    unknown = ", ".join(
+      key for key in keys if key == "count" or self.known(key) is None
     )
+    said = (
+      f"{self.name} does not say how it was made ({self.origin} format):"
+      f" {unknown} are taken on trust"
+    )
+    if self.known("preprocess") is None:
+      said += "; what is computed with it is not comparable with adm"
+    return (said,)
 
 
 def of(
@@ -202,7 +223,10 @@ def load(path: str | os.PathLike) -> Statistics:
   else:
     origin = "adm" if spatial is not None else "pytorch-fid"
   kept = arrays.get("pool")
-  return Statistics(name, pool, spatial, kept, has_images, metadata, origin)
+  size = _image_size(path) if has_images else None
+  return Statistics(
+    name, pool, spatial, kept, has_images, metadata, origin, size
+  )
 
 
 def check_comparable(a: Statistics, b: Statistics, official: bool) -> None:
@@ -220,13 +244,12 @@ def check_comparable(a: Statistics, b: Statistics, official: bool) -> None:
         f"{part.name} was made by another tool, surely with the public"
         " weights, and these are others: make both sets with the same ones"
       )
-  if a.metadata is None or b.metadata is None:
-    return
   for key in _DECISIVE:
-    if a.metadata[key] != b.metadata[key]:
+    first, second = a.known(key), b.known(key)
+    if None not in (first, second) and first != second:
       raise StatisticsError(
         f"{a.name} and {b.name} do not compare: {key} is"
-        f" {a.metadata[key]!r:.70} in one and {b.metadata[key]!r:.70} in the"
+        f" {first!r:.70} in one and {second!r:.70} in the"
         " other; make both with the same"
       )
 
@@ -235,8 +258,8 @@ def check_made_with(found: Statistics, net: features.Network) -> None:
   """Raises StatisticsError where statistics are not of this network."""
   for key in ("preprocess", "weights"):
     ours = getattr(net, key)
-    theirs = ours if found.metadata is None else found.metadata[key]
-    if ours != theirs:
+    theirs = found.known(key)
+    if theirs not in (None, ours):
       raise StatisticsError(
         f"{found.name} was made with {key} {theirs:.70}, not {ours:.70}"
       )
@@ -254,6 +277,16 @@ def _read(path) -> tuple[dict[str, np.ndarray], bool]:
     raise StatisticsError(
       f"{path} cannot be read as .npz: {error}; fetch or make it again"
     ) from error
+
+
+def _image_size(path) -> tuple[int, int]:
+  try:
+    shape, _ = archive.header(path)
+  except archive.Damaged as error:
+    raise StatisticsError(str(error)) from error
+  if len(shape) not in (3, 4):
+    raise StatisticsError(f"{path}: arr_0 has shape {shape}, no images")
+  return shape[1], shape[2]
 
 
 def _metadata(name, arrays) -> dict[str, Any] | None:

@@ -29,7 +29,8 @@ REQUIRED = (
   "notes",
 )
 _QUALIFIED = re.compile(
-  r"(?P<metric>[a-z]+(?:_std)?)_(?:adm|pytorch_fid|clean)_(?P<count>\d+k?)$"
+  r"(?P<metric>[a-z]+(?:_std)?)_(?:adm|pytorch_fid|clean)(?:_unchecked)?"
+  r"_(?P<count>\d+k?)$"
 )
 _UNOFFICIAL = "unofficial_"
 _LOWER = (

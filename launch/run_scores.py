@@ -113,6 +113,7 @@ def _for_the_page(
 ) -> dict[str, Any]:
   """Adds what launch.report shows of every evaluation."""
   official = job.net.official and job.net.preprocess == "adm"
+  official &= not any(compare.UNCHECKED in name for name in result["scores"])
   count = result["num_samples"]
   return {
     "metric": name,

@@ -26,7 +26,7 @@ def write_adm(path, images=True, **changes):
     **changes,
   }
   if images:
-    arrays["arr_0"] = IMAGES
+    arrays.setdefault("arr_0", IMAGES)
   np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
   return path
 
@@ -100,10 +100,35 @@ def test_metadata_says_what_decides_the_numbers():
 def test_files_of_other_tools_are_read(tmp_path):
   adm = reference.load(write_adm(tmp_path / "adm.npz"))
   assert (adm.origin, adm.has_images, adm.metadata) == ("adm", True, None)
-  assert "on trust" in adm.notes[0]
+  assert adm.size == (8, 8)
+  assert adm.notes[0].endswith(": weights, count are taken on trust")
   fid = write_adm(tmp_path / "f.npz", False, mu_s=None, sigma_s=None)
   fid = reference.load(fid)
-  assert fid.origin == "pytorch-fid" and fid.spatial is None
+  assert (fid.origin, fid.spatial, fid.size) == ("pytorch-fid", None, None)
+  assert "preprocess, weights, size, count are taken" in fid.notes[0]
+  assert "not comparable with adm" in fid.notes[0]
+
+
+def test_what_an_adm_file_shows_has_to_fit(tmp_path):
+  ours = lambda **options: make(weights="6726825d", **options)
+  adm = reference.load(write_adm(tmp_path / "adm.npz"))
+  reference.check_comparable(ours(), adm, official=True)
+  error = reference.StatisticsError
+  with pytest.raises(error, match="preprocess is 'clean' in one and 'adm'"):
+    reference.check_comparable(ours(mode="clean"), adm, official=True)
+  with pytest.raises(error, match="with preprocess adm, not clean"):
+    net = tiny_network.make(weights="6726825d", mode="clean")
+    reference.check_made_with(adm, net)
+  path = write_adm(tmp_path / "b.npz", arr_0=np.zeros((3, 8, 4, 3), np.uint8))
+  other = reference.load(path)
+  with pytest.raises(error, match=r"size is \[8, 8\] in one and \[8, 4\]"):
+    reference.check_comparable(ours(), other, official=True)
+  # Without images nothing shows a size.
+  bare = reference.load(write_adm(tmp_path / "c.npz", images=False))
+  reference.check_comparable(ours(), bare, official=True)
+  path = write_adm(tmp_path / "d.npz", arr_0=np.zeros(3, np.uint8))
+  with pytest.raises(error, match="no images"):
+    reference.load(path)
 
 
 @pytest.mark.parametrize(

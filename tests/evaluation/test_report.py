@@ -65,6 +65,7 @@ def test_reconstructions_stand_beside_reconstructions():
     ("fid_adm_50k", "lower"),
     ("unofficial_sfrechet_pytorch_fid_300", "lower"),
     ("kid_clean_5k", "lower"),
+    ("fid_adm_unchecked_50k", "lower"),
     ("kid_std_clean_5k", ""),
     ("unofficial_recall_adm_20", "higher"),
     ("is_adm_50k", "higher"),
@@ -79,6 +80,13 @@ def test_every_score_says_which_way_is_better(name, way):
   (line,) = [x for x in text.splitlines() if x.strip().startswith(name)]
   said = f"{way} is better".split() if way else []
   assert line.split() == [name, "1.5", *said]
+
+
+def test_a_reference_of_unknown_preprocessing_is_marked():
+  found = report.compared({"fid_adm_unchecked_50k": 6.4}, "lsun/bedroom")
+  assert found.marked and found.rows[0][1][found.columns.index("fid")] == "6.4*"
+  found = report.compared({"fid_adm_50k": 6.4}, "lsun/bedroom")
+  assert not found.marked
 
 
 def test_the_datasets_of_the_configs_have_their_figures():

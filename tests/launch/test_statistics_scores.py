@@ -1,10 +1,12 @@
 """Statistics take the place of images on either side."""
 
+import types
+
 import numpy as np
 import pytest
 
 from evaluation import report
-from launch import evaluate, scores, statistics
+from launch import evaluate, run_scores, scores, statistics
 from tests.evaluation import tiny_network
 
 RANDOM = np.random.RandomState(0)
@@ -78,13 +80,21 @@ def test_files_of_other_tools_are_scored(files, tmp_path, opened, capsys):
   found = report.read(tmp_path / "out")
   expected = score(files, "A", "B", tmp_path / "1")["scores"]
   assert found["scores"] == {
-    "fid_adm_30": pytest.approx(expected["fid_adm_30"], rel=1e-9)
+    "fid_adm_unchecked_30": pytest.approx(expected["fid_adm_30"], rel=1e-9)
   }
   said = "\n".join(found["notes"])
   assert said.count("taken on trust") == 2
   assert "the samples are statistics without features" not in said
   assert "the reference has neither images nor features" in said
   assert opened == []
+
+
+def test_a_number_on_trust_is_not_comparable():
+  net = tiny_network.make(weights=PUBLIC)
+  for name, said in (("fid_adm_50k", True), ("fid_adm_unchecked_50k", False)):
+    result = {"num_samples": 50_000, "samples": "x", "scores": {name: 1.0}}
+    job = types.SimpleNamespace(net=net)
+    assert run_scores._for_the_page(job, "", result)["comparable"] is said
 
 
 def test_images_in_a_file_stand_in_for_its_features(files, opened, tmp_path):
