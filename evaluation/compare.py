@@ -21,8 +21,8 @@ from evaluation import (
   reference,
 )
 
-# What each needs of the samples and of the reference.
-METRICS = (
+# Unless others are asked for.
+DEFAULT = (
   "fid",
   "sfid",
   "is",
@@ -30,6 +30,7 @@ METRICS = (
   "precision_recall",
   "density_coverage",
 )
+METRICS = (*DEFAULT, "is_torch_fidelity")
 CONVENTION = 50_000
 # In the name of a score that a file's preprocessing is taken on trust for.
 UNCHECKED = "unchecked"
@@ -44,7 +45,7 @@ def scores(
   net: features.Network,
   against: reference.Statistics | None,
   reference_features: np.ndarray | None = None,
-  metrics: Sequence[str] = METRICS,
+  metrics: Sequence[str] = DEFAULT,
   unchecked: bool = False,
 ) -> tuple[dict[str, float], list[str]]:
   """Returns scores by qualified name, and notes for the reader.
@@ -168,6 +169,16 @@ def _is(samples, *_):
   return {"is": value}, ""
 
 
+def _is_torch_fidelity(samples, *_):
+  if "logits" not in samples.kept:
+    return {}, "the samples are statistics, without logits"
+  logits, splits = samples.kept["logits"], inception_score.SPLITS
+  if len(logits) < splits:
+    return {}, f"{len(logits)} samples do not make {splits} splits"
+  mean, std = inception_score.torch_fidelity(logits)
+  return {"is_torch_fidelity": mean, "is_torch_fidelity_std": std}, ""
+
+
 def _kid(samples, against, reference_features):
   absent = _absent(samples, reference_features)
   if absent:
@@ -244,4 +255,5 @@ _METRICS: Mapping[str, Any] = {
   "kid": _kid,
   "precision_recall": _precision_recall,
   "density_coverage": _density_coverage,
+  "is_torch_fidelity": _is_torch_fidelity,
 }

@@ -12,6 +12,7 @@ import scipy.special
 from evaluation import moments
 
 ADM_SPLIT = 5000
+SPLITS = 10  # torch-fidelity's
 _SHUFFLE_SEED = 2020  # torch-fidelity's
 
 
@@ -28,7 +29,7 @@ def adm(logits: np.ndarray, split: int = ADM_SPLIT) -> float:
 
 
 def torch_fidelity(
-  logits: np.ndarray, splits: int = 10, shuffle: bool = True
+  logits: np.ndarray, splits: int = SPLITS, shuffle: bool = True
 ) -> tuple[float, float]:
   """Scores ten equal splits of the shuffled images: mean and deviation."""
   logits = moments.check_finite(logits)

@@ -29,7 +29,8 @@ REQUIRED = (
   "notes",
 )
 _QUALIFIED = re.compile(
-  r"(?P<metric>[a-z]+(?:_std)?)_(?:adm|pytorch_fid|clean)(?:_unchecked)?"
+  r"(?P<metric>(?:is_torch_fidelity|[a-z]+)(?:_std)?)"
+  r"_(?:adm|pytorch_fid|clean)(?:_unchecked)?"
   r"_(?P<count>\d+k?)$"
 )
 _UNOFFICIAL = "unofficial_"
@@ -38,7 +39,16 @@ _LOWER = (
   *("lpips", "memorised_fraction"),
 )
 _HIGHER = (
-  *("is", "precision", "recall", "density", "coverage", "psnr", "ssim"),
+  *(
+    "is",
+    "is_torch_fidelity",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "psnr",
+    "ssim",
+  ),
   *("class_precision_mean", "class_recall_mean", "class_recall_lowest"),
 )
 MARK = "* other samples, preprocessing or number: not comparable"

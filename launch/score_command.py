@@ -149,7 +149,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
   own = scores.PAIRED if args.samples else run_scores.METRICS
   known = (*compare.METRICS, *own)
-  args.metrics = args.metrics.split(",") if args.metrics else compare.METRICS
+  args.metrics = args.metrics.split(",") if args.metrics else compare.DEFAULT
   for name in args.metrics:
     if name == "likelihood":
       parser.error("measure likelihood in a call of its own")

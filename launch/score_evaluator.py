@@ -96,7 +96,7 @@ class Scores:
     every: int,
     net: features.Network,
     make_reference: Callable[[], reference.Statistics],
-    metrics: Sequence[str] = compare.METRICS,
+    metrics: Sequence[str] = compare.DEFAULT,
   ):
     """Prepares; nothing is measured before the first `run`.
 

@@ -48,7 +48,7 @@ def score(
   name: str,
   against: reference.Statistics | None,
   real: np.ndarray | None,
-  metrics: Sequence[str] = compare.METRICS,
+  metrics: Sequence[str] = compare.DEFAULT,
   ours: reference.Statistics | None = None,
 ) -> tuple[dict[str, float], list[str]]:
   """Checks that two sets compare, and scores one; see `compare.scores`.

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from evaluation import compare, features, frechet, image_sets, reference
+from evaluation import (
+  compare,
+  features,
+  frechet,
+  image_sets,
+  inception_score,
+  reference,
+)
 from tests.evaluation import tiny_network
 
 RANDOM = np.random.RandomState(0)
@@ -96,6 +103,21 @@ def test_few_samples_are_noted_as_a_bias():
   _, notes = compare.scores(samples, net, against, None, ["fid"])
   assert any("set of samples has 5 examples for 6" in note for note in notes)
   assert any("biased upwards" in note for note in notes)
+
+
+def test_torch_fidelitys_inception_score_is_had_by_name():
+  net = tiny_network.make(weights="6726825d")
+  samples = extract(OTHERS, net)
+  found, _ = compare.scores(samples, net, None, None, ["is_torch_fidelity"])
+  mean, std = inception_score.torch_fidelity(samples.kept["logits"])
+  assert found == {
+    "is_torch_fidelity_adm_50": mean,
+    "is_torch_fidelity_std_adm_50": std,
+  }
+  assert mean != inception_score.adm(samples.kept["logits"])
+  few = extract(OTHERS[:9], net)
+  found, notes = compare.scores(few, net, None, None, ["is_torch_fidelity"])
+  assert not found and "9 samples do not make 10 splits" in notes[0]
 
 
 def test_unknown_metrics_are_named():

@@ -69,6 +69,8 @@ def test_reconstructions_stand_beside_reconstructions():
     ("kid_std_clean_5k", ""),
     ("unofficial_recall_adm_20", "higher"),
     ("is_adm_50k", "higher"),
+    ("unofficial_is_torch_fidelity_adm_5k", "higher"),
+    ("is_torch_fidelity_std_adm_50k", ""),
     ("psnr", "higher"),
     ("bits_over_jpeg", "lower"),
     ("pixels_per_image", ""),

@@ -82,6 +82,12 @@ def test_two_sets_are_scored(sets, tmp_path, capsys):
   assert same["scores"]["precision_adm_30"] == 1
 
 
+def test_torch_fidelitys_inception_score_is_asked_for_by_name(sets, tmp_path):
+  name = "is_torch_fidelity"
+  found = score(f"--samples={sets[0]}", f"--metrics={name}", out=tmp_path / "s")
+  assert set(found["scores"]) == {f"{name}_adm_30", f"{name}_std_adm_30"}
+
+
 def test_statistics_stand_for_the_images(sets, tmp_path, capsys):
   a, b = sets
   out = tmp_path / "stats.npz"
