@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import inception_torch
 from evaluation import features, image_sets, inception_weights, preprocess
 
-_TOLERANCE = 1e-4  # relative to the largest feature
+_TOLERANCE = 1e-5  # relative to the largest feature
 
 # Multiplications and additions of one image, counted from the shapes.
 _FLOPS = 11.4e9

@@ -17,6 +17,8 @@ import scipy.linalg
 
 from evaluation import moments
 
+_NEGATIVE = 1e-6  # of the traces: no rounding any more
+
 
 class SmallSampleWarning(UserWarning):
   """Fewer examples than features: the distance is biased upwards."""
@@ -64,16 +66,28 @@ def gaussians(
     covariance_b: [d, d].
 
   Raises:
-    FeatureError: Shapes disagree, or values are not finite.
+    FeatureError: Shapes disagree, values are not finite, or the covariances
+      are none: the distance is negative by more than rounding.
   """
+  found, traces = _unclipped(mean_a, covariance_a, mean_b, covariance_b)
+  # For equal sets rounding makes it about -1e-13 of the traces.
+  if found < -_NEGATIVE * traces:
+    raise moments.FeatureError(
+      f"the Frechet distance is {found:.3g}, below zero: a covariance is not"
+      " positive semidefinite; make the statistics again"
+    )
+  return max(found, 0.0)
+
+
+def _unclipped(mean_a, covariance_a, mean_b, covariance_b):
+  """Returns the distance as computed, and the sum of the traces."""
   mean_a, covariance_a = _check(mean_a, covariance_a)
   mean_b, covariance_b = _check(mean_b, covariance_b)
   moments.check_width(mean_a, mean_b)
   shift = mean_a - mean_b
   root = _trace_of_root(covariance_a, covariance_b)
   traces = np.trace(covariance_a) + np.trace(covariance_b)
-  # A distance is not negative; for equal sets rounding makes it -1e-13.
-  return max(float(shift @ shift + traces - 2 * root), 0.0)
+  return float(shift @ shift + traces - 2 * root), float(traces)
 
 
 def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:

@@ -10,8 +10,15 @@ import jax
 import numpy as np
 import pytest
 
-from evaluation import features, image_sets, inception_weights, moments
+from evaluation import (
+  features,
+  image_sets,
+  inception_weights,
+  moments,
+  preprocess,
+)
 from tests.evaluation import tiny_network
+from tests.shared import shared_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = np.random.RandomState(0).randint(0, 256, (21, 8, 8, 3), np.uint8)
@@ -102,14 +109,30 @@ def test_the_digest_follows_the_pixels():
   assert other.digest != extract(batch=16).digest
 
 
-def test_inception_is_wired_to_its_preprocessing():
-  weights = inception_weights.Weights({}, "random:0", False)
-  net = features.network(weights, "clean")
-  assert (net.preprocess, net.weights, net.random) == (
-    "clean",
-    "random:0",
-    True,
+# By the names of the arrays that the reference tools computed.
+GOLDEN = {"adm": "tf1", "pytorch_fid": "pytorch_fid", "clean": "clean"}
+
+
+@pytest.mark.parametrize("mode", preprocess.MODES)
+def test_inception_has_the_features_of_its_preprocessing(mode):
+  golden = np.load(shared_dir("golden", "evaluation", "inception_s64_s299.npz"))
+  net = features.network(inception_weights.load("random:0"), mode)
+  assert (net.preprocess, net.weights, net.random) == (mode, "random:0", True)
+  images = golden["s64/images_u8_nhwc"][:2]
+  found = features.extract(
+    image_sets.from_array(images), net, batch=2, devices=jax.devices()[:1]
   )
+  errors = {}
+  for name in preprocess.MODES:
+    expected = golden[f"s64/{GOLDEN[name]}/pool3"][:2]
+    error = np.abs(found.kept["pool"] - expected).max()
+    errors[name] = float(error / np.abs(expected).max())
+  assert errors.pop(mode) < 1e-5
+  assert min(errors.values()) > 1e-3, errors
+
+
+def test_an_unknown_preprocessing_is_named():
+  weights = inception_weights.Weights({}, "random:0", False)
   with pytest.raises(ValueError, match="not one of adm"):
     features.network(weights, "bilinear")
 

@@ -51,6 +51,16 @@ def test_a_set_has_no_distance_to_itself(count):
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", frechet.SmallSampleWarning)
     assert frechet.distance(a, a) < 1e-6 * trace(a)
+  # As computed: what is below zero is not hidden by the clipping.
+  found, traces = frechet._unclipped(*2 * (a.mean, a.covariance))
+  assert abs(found) < 1e-6 * trace(a) and traces == 2 * trace(a)
+
+
+def test_what_is_no_covariance_is_not_hidden_by_clipping():
+  mean, eye = np.zeros(4), np.eye(4)
+  wrong = np.diag([1.0, 1.0, 1.0, -4.0])
+  with pytest.raises(moments.FeatureError, match="is -3, below zero"):
+    frechet.gaussians(mean, wrong, mean, eye)
 
 
 def test_the_distance_is_symmetric():
