@@ -2,7 +2,9 @@
 it learns (Esser et al. 2021, sec. 3.1; options: LeCAM, R1, DiffAugment).
 
 Shapes: b batch, h w rows and columns, c channels. Its parameters are those of
-`discriminator.Discriminator`; its state is {"batch_stats", "lecam"}.
+`discriminator.Discriminator`; its state is {"batch_stats", "lecam"}. Running
+statistics move with the two batches it learns on; the authors' also move where
+it tells the autoencoder.
 """
 
 import dataclasses

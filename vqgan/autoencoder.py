@@ -2,6 +2,9 @@
 
 Shapes: b batch, h w rows and columns, c channels, l positions of a grid. A
 model with m + 1 levels halves both axes m times: f = 2^m pixels per latent.
+
+Convolutions begin as Flax's do (variance 1 / fan-in, no bias); the authors'
+begin as PyTorch's, with a third of that variance and with biases.
 """
 
 import dataclasses

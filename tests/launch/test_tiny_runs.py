@@ -34,6 +34,9 @@ def _train(name, workdir):
     "sample.num": 1,
     "sample.batch": 1,
   }
+  if config.task == "vqgan" and config.adversary.weight:
+    # The discriminator plays too: alone at step 0, against at step 1.
+    overrides |= {"adversary.start": 0, "adversary.warmup": 1}
   for field, value in overrides.items():
     flags.override(config, field, str(value))
   finished = train.train(config, workdir, write_tensorboard=False)
@@ -47,6 +50,9 @@ def _check(config, workdir):
   lines = [json.loads(line) for line in text.splitlines()]
   losses = [x["train/loss"] for x in lines if "train/loss" in x]
   assert len(losses) == STEPS and np.isfinite(losses).all()
+  if config.task == "vqgan" and config.adversary.weight:
+    played = [x["adversary/logits_made"] for x in lines if "train/loss" in x]
+    assert len(played) == STEPS and np.isfinite(played).all()
   folder = workdir / "eval" / str(STEPS)
   evaluation = json.loads((folder / "eval.json").read_text())
   values = evaluation["likelihood"]
