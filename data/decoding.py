@@ -19,16 +19,17 @@ class Unreadable(ValueError):
   """The bytes are no image, or only part of one."""
 
 
-def to_rgb(image: bytes | np.ndarray) -> np.ndarray:
+def to_rgb(image: bytes | np.ndarray, drop_alpha: bool = False) -> np.ndarray:
   """Decode an image file, or convert an array, to uint8 [h, w, 3].
 
   Greyscale is repeated, 16 bits become 8, palettes are looked up, CMYK is
-  converted, transparency is laid over black, and of an animation the first
-  frame counts. Raises Unreadable for everything else.
+  converted, transparency is laid over black or, with `drop_alpha`, not looked
+  at, and of an animation the first frame counts. Raises Unreadable for
+  everything else.
   """
   if isinstance(image, np.ndarray):
     return _array_to_rgb(image)
-  return _open(image, _picture_to_rgb)
+  return _open(image, lambda picture: _picture_to_rgb(picture, drop_alpha))
 
 
 def to_map(values: bytes | np.ndarray, dtype: type) -> np.ndarray:
@@ -59,13 +60,13 @@ def _open(data: bytes, convert) -> np.ndarray:
     raise Unreadable(reason) from error
 
 
-def _picture_to_rgb(picture: Image.Image) -> np.ndarray:
+def _picture_to_rgb(picture: Image.Image, drop_alpha: bool) -> np.ndarray:
   if picture.width * picture.height > MAX_PIXELS:
     raise Unreadable(f"{picture.width} x {picture.height} pixels are too many")
   picture.seek(0)
   if picture.mode.startswith("I") or picture.mode == "F":
     return _array_to_rgb(_to_8_bits(np.asarray(picture)))
-  if picture.has_transparency_data:
+  if picture.has_transparency_data and not drop_alpha:
     picture = picture.convert("RGBA")
     black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
     picture = Image.alpha_composite(black, picture)

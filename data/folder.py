@@ -61,13 +61,13 @@ class Folder:
     self.fields = ()
     training, validation = _roots(path)
     self._root = training
-    files = _list(training)
+    files = list_images(training)
     # Both splits number the classes alike.
     self.class_names = _classes([name for name, _ in files])
     self.num_classes = len(self.class_names)
     if validation and split == "validation":
       self._root = validation
-      files = _list(validation)
+      files = list_images(validation)
     if not files:
       raise source.DataError(
         f"no images in {self._root}; known are {', '.join(EXTENSIONS)}"
@@ -110,23 +110,14 @@ class Folder:
     name = self._files[index]
     try:
       with open(os.path.join(self._root, name), "rb") as file:
-        image = _upright(file.read())
+        image = upright(file.read())
     except OSError as error:
       image, name = b"", f"{name} ({error.strerror})"
     return {"image": image, "label": self._labels[index], "name": name}
 
 
-def _roots(path):
-  """The folder to train on, and that of the validation split or None."""
-  training = os.path.join(path, "train")
-  if not os.path.isdir(training):
-    return path, None
-  folders = [os.path.join(path, name) for name in _VALIDATION]
-  return training, next(filter(os.path.isdir, folders), None)
-
-
-def _list(root: str) -> list[tuple[str, int]]:
-  """Relative names (with /) and sizes of all images below a folder, sorted."""
+def list_images(root: str) -> list[tuple[str, int]]:
+  """Return names below a folder (with /) and sizes of all images, sorted."""
   found, others, seen = [], 0, set()
   stack = [""]
   while stack:
@@ -150,6 +141,26 @@ def _list(root: str) -> list[tuple[str, int]]:
   if others:
     _log.info("%s: %d files that are no images are left out", root, others)
   return sorted(found)
+
+
+def upright(data: bytes) -> bytes | np.ndarray:
+  """Turn a photograph as its EXIF says; anything else is left as it is."""
+  if data[:2] != b"\xff\xd8" or _orientation(data) in (0, 1):
+    return data
+  try:
+    with Image.open(io.BytesIO(data)) as picture:
+      return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+  except Exception:  # whoever decodes it will find out why
+    return data
+
+
+def _roots(path):
+  """The folder to train on, and that of the validation split or None."""
+  training = os.path.join(path, "train")
+  if not os.path.isdir(training):
+    return path, None
+  folders = [os.path.join(path, name) for name in _VALIDATION]
+  return training, next(filter(os.path.isdir, folders), None)
 
 
 def _size(entry):
@@ -184,17 +195,6 @@ def _part(files, split, held_out):
 def _hash(name: str) -> float:
   digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
   return struct.unpack("<Q", digest[:8])[0] / 2**64
-
-
-def _upright(data: bytes) -> bytes | np.ndarray:
-  """Turn a photograph as its EXIF says; anything else is left as it is."""
-  if data[:2] != b"\xff\xd8" or _orientation(data) in (0, 1):
-    return data
-  try:
-    with Image.open(io.BytesIO(data)) as picture:
-      return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-  except Exception:  # whoever decodes it will find out why
-    return data
 
 
 def _orientation(data: bytes) -> int:

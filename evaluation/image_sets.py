@@ -1,8 +1,8 @@
-"""Sets of images to measure: folders, `.npz` and `.npy` files, arrays, samples.
+"""Sets of images to measure: `.npz` and `.npy` files, arrays, samples.
 
 All give uint8 RGB of one size, in pieces: nothing holds a whole set. Rules:
-floats are rounded, never floored; grey is replicated; alpha is dropped; 16-bit
-images are divided by 257. Letters: `b h w`.
+floats are rounded, never floored; grey is replicated; alpha is dropped. What
+decodes image files makes a set of them from outside. Letters: `b h w`.
 """
 
 import dataclasses
@@ -18,9 +18,6 @@ import numpy as np
 from PIL import Image
 
 from evaluation import archive, generation
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
-_LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 class ImageSetError(ValueError):
@@ -161,18 +158,13 @@ def open_set(source: Any, size: int = 0) -> ImageSet:
   """Opens a set of images.
 
   Args:
-    source: A folder of images or of class folders; a folder of samples of
-      `generation`; an `.npz` with `arr_0` or `.npy` [n, h, w, c]; an array.
+    source: A folder of samples of `generation`; an `.npz` with `arr_0` or
+      `.npy` [n, h, w, c]; an array.
     size: Where positive, images are cropped to this square as ADM does.
 
   Raises:
     ImageSetError: There are no images, or they cannot be read.
   """
-  if not isinstance(source, ImageSet | np.ndarray):
-    path = Path(source)
-    if path.is_dir() and not generation.is_samples(path):
-      # Its images may differ until they are cropped.
-      return from_folder(path, size)
   images = _open_set(source)
   if not size:
     return images
@@ -261,53 +253,6 @@ def from_npz(path: str | os.PathLike) -> ImageSet:
   return ImageSet(str(path), shape[0], pieces, labels)
 
 
-def from_folder(path: str | os.PathLike, size: int = 0) -> ImageSet:
-  """Makes a set of all images below a folder, in the order of their names.
-
-  Where every image lies in a subfolder, those are the classes, numbered in
-  the order of their names.
-  """
-  root = Path(path)
-  files = sorted(
-    p
-    for p in root.rglob("*")
-    if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-  )
-  if not files:
-    raise ImageSetError(
-      f"{root} has no images ({', '.join(SUFFIXES)}): is it the right folder?"
-    )
-  notes = ()
-  lossy = sum(p.suffix.lower() in _LOSSY for p in files)
-  if lossy:
-    notes = (
-      f"{lossy} of {len(files)} images are JPEG or WebP: compression changes"
-      " FID; save samples as PNG or .npz",
-    )
-
-  def pieces(count):
-    for start in range(0, len(files), count):
-      images = [_open(p, size) for p in files[start : start + count]]
-      shapes = {image.shape for image in images}
-      if len(shapes) > 1:
-        odd = next(
-          i for i, x in enumerate(images) if x.shape != images[0].shape
-        )
-        raise ImageSetError(
-          f"{files[start + odd]} is {_size((1, *images[odd].shape))},"
-          f" {files[start]} is {_size((1, *images[0].shape))}; give them one"
-          " size with --size=SIDE"
-        )
-      yield np.stack(images)
-
-  labels = None
-  folders = [p.relative_to(root).parts[:-1] for p in files]
-  if all(folders):
-    names = sorted({parts[0] for parts in folders})
-    labels = np.array([names.index(parts[0]) for parts in folders])
-  return ImageSet(str(root), len(files), pieces, labels, notes)
-
-
 def to_uint8(pixels: np.ndarray) -> np.ndarray:
   """Rounds floats in [-1, 1] to uint8, clipping: the rule for our samples."""
   scaled = (np.asarray(pixels, np.float32) + 1) * 127.5
@@ -353,21 +298,6 @@ def crop_squares(images: np.ndarray, size: int) -> np.ndarray:
     return images
   cropped = [crop_square(Image.fromarray(image), size) for image in images]
   return np.stack([np.asarray(image) for image in cropped])
-
-
-def _open(path: Path, size: int) -> np.ndarray:
-  try:
-    with Image.open(path) as file:
-      if file.mode.startswith("I"):
-        # Pillow would clip 16 bits to 8.
-        image = Image.fromarray((np.asarray(file) // 257).astype(np.uint8))
-      else:
-        image = file
-      image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
-      image = Image.fromarray(np.asarray(image)[..., :3])
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-    raise ImageSetError(f"{path} is not a readable image: {e}") from e
-  return np.asarray(crop_square(image, size) if size else image)
 
 
 def _load(path: Path) -> np.ndarray:

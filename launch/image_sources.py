@@ -8,7 +8,8 @@ and colouring models are given.
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import numpy as np
 from einops import rearrange, reduce, repeat
 from PIL import Image
 
-from data import decoding
+from data import decoding, folder
 from data import source as source_lib
-from evaluation import image_sets
+from evaluation import generation, image_sets
 from launch import datasets, errors, flags, runs
 
 TFDS = "tfds:"
+_LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
 
 
 def open_images(
@@ -38,10 +40,13 @@ def open_images(
   Raises:
     ValueError: there are none, or they cannot be read.
   """
+  path = _inside(text)
   if text.startswith(TFDS):
     images = from_source(open_tfds(text, data_dir), text, size)
+  elif path.is_dir() and not generation.is_samples(path):
+    images = from_folder(path, size)
   else:
-    images = image_sets.open_set(_inside(text), size)
+    images = image_sets.open_set(path, size)
   return transformed(images, transform)
 
 
@@ -73,6 +78,49 @@ def from_source(
   return image_sets.ImageSet(name, len(source), pieces)
 
 
+def from_folder(path: str | os.PathLike, size: int = 0) -> image_sets.ImageSet:
+  """Makes a set of all images below a folder, in the order of their names.
+
+  They are found, turned upright and decoded as a training folder's are, but
+  for alpha, which is dropped. Where every image lies in a subfolder, those are
+  the classes, numbered in the order of their names.
+  """
+  names = [name for name, _ in folder.list_images(str(path))]
+  if not names:
+    raise image_sets.ImageSetError(
+      f"{path} has no images ({', '.join(folder.EXTENSIONS)}): is it the right"
+      " folder?"
+    )
+  notes = ()
+  lossy = sum(name.lower().endswith(_LOSSY) for name in names)
+  if lossy:
+    notes = (
+      f"{lossy} of {len(names)} images are JPEG or WebP: compression changes"
+      " FID; save samples as PNG or .npz",
+    )
+
+  def image(name: str) -> np.ndarray:
+    file = Path(path, name)
+    try:
+      found = folder.upright(file.read_bytes())
+      return fit(decoding.to_rgb(found, drop_alpha=True), size)
+    except (OSError, decoding.Unreadable) as error:
+      raise image_sets.ImageSetError(
+        f"{file} is not a readable image: {error}"
+      ) from error
+
+  def pieces(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(names), count):
+      some = names[start : start + count]
+      yield stack([image(name) for name in some], str(path), some)
+
+  labels = None
+  if all("/" in name for name in names):
+    tops = [name.partition("/")[0] for name in names]
+    labels = np.unique(tops, return_inverse=True)[1]
+  return image_sets.ImageSet(str(path), len(names), pieces, labels, notes)
+
+
 def from_run(
   run: runs.Run, source: source_lib.Source, size: int = 0
 ) -> image_sets.ImageSet:
@@ -101,20 +149,23 @@ def fit(image: np.ndarray, size: int) -> np.ndarray:
   return np.asarray(image_sets.crop_square(Image.fromarray(image), size))
 
 
-def stack(images: list[np.ndarray], name: str) -> np.ndarray:
-  """Stacks images of one size.
+def stack(
+  images: list[np.ndarray], name: str, files: Sequence[str] = ()
+) -> np.ndarray:
+  """Stacks images of one size, with the names of their files if they have any.
 
   Raises:
     ImageSetError: they differ.
   """
-  for image in images:
+  for i, image in enumerate(images):
     if image.shape != images[0].shape:
       first, other = (
-        " x ".join(map(str, x.shape[:2])) for x in (images[0], image)
+        " ".join([*files[j : j + 1], " x ".join(map(str, x.shape[:2]))])
+        for j, x in ((0, images[0]), (i, image))
       )
       raise image_sets.ImageSetError(
-        f"{name} differ in size ({first} and {other}): give --size=SIDE to"
-        " crop them all to one square"
+        f"{name} differ in size ({first} and {other}): give them one size with"
+        " --size=SIDE, which crops them to a square"
       )
   return np.stack(images)
 
@@ -160,16 +211,16 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def _decode(record: dict[str, Any], name: str) -> np.ndarray:
   try:
-    return decoding.to_rgb(record["image"])
+    return decoding.to_rgb(record["image"], drop_alpha=True)
   except decoding.Unreadable as error:
     raise image_sets.ImageSetError(
       f"{name} ({record.get('name', '')}) is no readable image: {error}"
     ) from error
 
 
-def _inside(text: str) -> str:
+def _inside(text: str) -> Path:
   """Finds the pictures in the folder of a launch.sample."""
-  folder = Path(text)
-  if (folder / "parts" / "manifest.json").is_file():
-    return str(folder / "images")
-  return text
+  path = Path(text)
+  if (path / "parts" / "manifest.json").is_file():
+    return path / "images"
+  return path

@@ -2,7 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from evaluation import generation, image_sets
 
@@ -11,13 +10,6 @@ IMAGES = np.random.RandomState(0).randint(0, 256, (11, 6, 5, 3), np.uint8)
 
 def everything(images, size=4):
   return np.concatenate([piece for _, piece in images.batches(size)])
-
-
-def folder(path, images=IMAGES, suffix=".png"):
-  path.mkdir(parents=True, exist_ok=True)
-  for i, image in enumerate(images):
-    Image.fromarray(image).save(path / f"{i:03d}{suffix}")
-  return path
 
 
 def sources(tmp_path):
@@ -33,7 +25,6 @@ def sources(tmp_path):
     "packed": tmp_path / "packed.npz",
     "npy": tmp_path / "a.npy",
     "samples": tmp_path / "s",
-    "folder": folder(tmp_path / "folder"),
   }
 
 
@@ -97,41 +88,9 @@ def test_some_images_are_taken_over_the_whole_set(num):
     images.spaced(12)
 
 
-def test_class_folders_become_labels(tmp_path):
-  folder(tmp_path / "b", IMAGES[:2])
-  folder(tmp_path / "a", IMAGES[2:5])
-  images = image_sets.open_set(tmp_path)
-  np.testing.assert_array_equal(images.labels, [0, 0, 0, 1, 1])
-  np.testing.assert_array_equal(everything(images), IMAGES[[2, 3, 4, 0, 1]])
-
-
-def test_odd_pictures_become_rgb(tmp_path):
-  grey = IMAGES[0, :, :, 0]
-  alpha = np.dstack([IMAGES[0], np.zeros((6, 5), np.uint8)])
-  deep = grey.astype(np.uint16) * 257
-  Image.fromarray(grey).save(tmp_path / "0.png")
-  Image.fromarray(alpha).save(tmp_path / "1.png")
-  Image.fromarray(deep).save(tmp_path / "2.png")
-  found = everything(image_sets.open_set(tmp_path))
-  np.testing.assert_array_equal(found[0], np.dstack([grey] * 3))
-  np.testing.assert_array_equal(found[1], IMAGES[0])
-  np.testing.assert_array_equal(found[2], np.dstack([grey] * 3))
+def test_arrays_with_alpha_become_rgb():
   rgba = image_sets.to_rgb(np.concatenate([IMAGES, IMAGES[..., :1]], -1))
   np.testing.assert_array_equal(rgba, IMAGES)
-
-
-def test_pictures_are_cropped_to_squares_on_request(tmp_path):
-  image = np.zeros((64, 100, 3), np.uint8)
-  image[:, 14:86] = 200
-  folder(tmp_path, [image])
-  found = everything(image_sets.open_set(tmp_path, size=16))
-  assert found.shape == (1, 16, 16, 3)
-  assert (found[:, :, 2:-2] == 200).all() and found.min() > 150
-
-
-def test_lossy_samples_are_noted(tmp_path):
-  images = image_sets.open_set(folder(tmp_path, suffix=".jpg"))
-  assert "11 of 11 images are JPEG" in images.notes[0]
 
 
 def test_floats_are_rounded_and_clipped():
@@ -143,22 +102,11 @@ def test_floats_are_rounded_and_clipped():
 
 def test_bad_sets_are_named(tmp_path):
   error = image_sets.ImageSetError
-  (tmp_path / "empty").mkdir()
-  with pytest.raises(error, match="has no images"):
-    image_sets.open_set(tmp_path / "empty")
   with pytest.raises(error, match="is absent"):
     image_sets.open_set(tmp_path / "nowhere")
   (tmp_path / "x.txt").write_text("")
   with pytest.raises(error, match="neither a folder nor"):
     image_sets.open_set(tmp_path / "x.txt")
-  mixed = folder(tmp_path / "mixed", [*IMAGES[:5], IMAGES[0, :4]])
-  for size in (2, 6):
-    with pytest.raises(error, match="4 x 5"):
-      everything(image_sets.open_set(mixed), size)
-  broken = folder(tmp_path / "broken")
-  (broken / "005.png").write_bytes(b"not a picture")
-  with pytest.raises(error, match=r"005\.png is not a readable"):
-    everything(image_sets.open_set(broken))
   np.savez(tmp_path / "f.npz", IMAGES.astype(np.float32))
   with pytest.raises(error, match="float32, not uint8"):
     image_sets.open_set(tmp_path / "f.npz")
