@@ -31,6 +31,7 @@ from launch import (
   sample,
   setup,
   tokenize,
+  tokenize_flags,
   train,
 )
 from launch.adapters import sundae_sampling
@@ -81,12 +82,12 @@ def with_codes(
     out: where the codes go, or are.
   """
   job = tokenize.Job(first_stages.load(first_stage), scenes, out)
-  for split in tokenize.SPLITS:
+  for split in tokenize_flags.SPLITS:
     tokenize.tokenize(job, split, stream=sys.stderr)
   with scenes.unlocked():
     config = scenes.copy_and_resolve_references()
     config.data.source, config.data.dir = "codes", str(out)
-    config.data.split, config.data.eval_split = tokenize.SPLITS
+    config.data.split, config.data.eval_split = tokenize_flags.SPLITS
     config.tokenizer.weights = ""
   config.lock()
   return config

@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 import optax
 
+from data import source as source_lib
 from launch import errors, runs, trained
 from launch.adapters import vqgan
 from training import rundir, sharding, trees
@@ -28,6 +29,12 @@ KINDS = ("vqgan", "palette", "pixels")
 # What decides the codes of a first stage, of its config.
 _SECTIONS = ("task", "data", "model", "quantizer", "num_codes")
 _DATA = ("channels", "target", "num_labels", "label_shift")
+# What it reads of `data` beside the target.
+_READING = {
+  "image": ("channels",),
+  "segmentation": ("num_labels", "label_shift"),
+  "depth": (),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +172,45 @@ def make_frame(
     channels=reads.channels,
     label_shift=reads.label_shift,
   )
+
+
+def reading(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the fields of `data` that say how a first stage reads an image."""
+  if config.task != "vqgan":
+    return {"target": "image"}
+  data = config.data
+  names = ("target", *_READING[data.target])
+  return {name: data[name] for name in names if name in data}
+
+
+def check_reading(
+  stage: FirstStage, data: ml_collections.ConfigDict, source: source_lib.Source
+) -> None:
+  """Stops where a dataset is not what a first stage reads.
+
+  Args:
+    stage: the first stage.
+    data: of the config that names the dataset.
+    source: the dataset.
+
+  Raises:
+    CommandError: with both values, or what the dataset lacks.
+  """
+  reads = reading(stage.config)
+  for name, mine in reads.items():
+    if name in data and data[name] != mine:
+      raise errors.CommandError(
+        f"{stage.where} reads images with data.{name}={mine}, and the config "
+        f"of these has {data[name]}: --config.data.{name}={mine} if they are "
+        "fit for it, else another first stage"
+      )
+  target = reads["target"]
+  pictures = source_lib.has_pictures(source)
+  if not (pictures if target == "image" else target in source.fields):
+    raise errors.CommandError(
+      f"{source.name} has no {target}, which {stage.where} reads: choose "
+      "another dataset, or another first stage"
+    )
 
 
 def blank_params(coder: tokenizer.Tokenizer) -> Any:

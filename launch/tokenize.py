@@ -8,18 +8,18 @@
 
 Images are those of the config's `data` section (by default of the first stage's
 own), cut in the middle to data.size; `data.split` becomes OUT/train and
-`data.eval_split` OUT/validation. Labels, label maps, depth maps and boxes are
-cut alike. The tokenizer is put beside the codes; `data.source=codes` reads
-them. A job that was stopped goes on with the same command and ends with the
-same files, whatever the number of devices and processes.
+`data.eval_split` OUT/validation. How an image is read, its channels or its
+labels, the first stage says: a config that says otherwise is refused, as is an
+override that nothing reads. Labels, label maps, depth maps and boxes are cut
+alike. The tokenizer is put beside the codes; `data.source=codes` reads them. A
+job that was stopped goes on with the same command and ends with the same files,
+whatever the number of devices and processes.
 """
 
-import argparse
 import dataclasses
-import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,18 @@ from jax.experimental import multihost_utils
 
 from data import codes as codes_lib
 from data import source as source_lib
-from launch import datasets, errors, first_stages, flags, runs, setup, trained
+from launch import (
+  code_columns,
+  datasets,
+  errors,
+  first_stages,
+  setup,
+  tokenize_flags,
+)
 from launch.adapters import codes as codes_adapter
 from training import progress, rundir, sharding
 from vqgan import arrays
 
-SPLITS = {"train": "split", "validation": "eval_split"}
 _JOB = "job.json"
 _MOST_CODES = 2**16
 
@@ -71,8 +77,8 @@ class Job:
 @errors.command
 def main(argv: list[str]) -> int:
   """Runs the command."""
-  args, overrides = _parse(argv)
-  config = _config(args, overrides)
+  args, overrides = tokenize_flags.parse(argv, __doc__)
+  config = tokenize_flags.config(args, overrides)
   setup.start(args.platform)
   setup.log_to_terminal()
   stage = _first_stage(args, config)
@@ -96,10 +102,12 @@ def tokenize(job: Job, split: str, stream: Any = None) -> int:
     The number of examples, mirror images counted.
 
   Raises:
-    CommandError: `out` holds something else, or the images do not fit.
+    CommandError: `out` holds something else, or the images do not fit it or
+      the first stage.
   """
-  name = job.config.data[SPLITS[split]]
+  name = job.config.data[tokenize_flags.SPLITS[split]]
   source = datasets.open_source(job.config, name)
+  first_stages.check_reading(job.stage, job.config.data, source)
   folder = job.out / split
   described = _describe(job, source)
   primary = jax.process_index() == 0
@@ -139,11 +147,11 @@ def _encode_shards(job, source, folder, numbers, shown):
       rows = jax.device_put(batch[coder.input], place)
       parts.append((batch, encode(params, rows)))
       if len(parts) > 1:  # the one before, while this one is encoded
-        parts[-2] = _columns(*parts[-2], coder, job.flips)
+        parts[-2] = code_columns.of_batch(*parts[-2], coder.input, job.flips)
       done += int(batch["mask"].sum())
       shown.update(done, done)
-    parts[-1] = _columns(*parts[-1], coder, job.flips)
-    codes_lib.write_shard(folder, number, _joined(parts))
+    parts[-1] = code_columns.of_batch(*parts[-1], coder.input, job.flips)
+    codes_lib.write_shard(folder, number, code_columns.joined(parts))
 
 
 def _encoder(coder, flips):
@@ -195,42 +203,6 @@ def _fields(job, source) -> tuple[str, ...]:
   if "boxes" in source.fields and "box_labels" in source.fields:
     have.append("boxes")
   return tuple(name for name in have if name != job.tokenizer.input)
-
-
-def _columns(batch, found, coder, flips) -> dict[str, Any]:
-  """Returns the columns of a shard that a batch gives, as host arrays."""
-  real = np.asarray(batch["mask"])
-  both = lambda x, y: np.stack([x, y], 1).reshape(-1, *x.shape[1:])
-  twice = lambda x, mirrored: both(x, mirrored(x)) if flips else x
-  found = np.asarray(found)[real]
-  columns = {
-    "codes": found.reshape(-1, *found.shape[2:]),
-    "label": twice(batch["label"][real], lambda x: x),
-  }
-  for name in {"segmentation", "depth"} - {coder.input}:
-    if name in batch:
-      columns[name] = twice(batch[name][real], lambda x: x[:, :, ::-1])
-  if "keypoints" in batch:
-    columns["keypoints"] = batch["keypoints"][real]
-  if "boxes" in batch:
-    boxes = twice(batch["boxes"][real], arrays.mirrored_boxes)
-    labels = twice(batch["box_labels"][real], lambda x: x)
-    columns["boxes"] = [x[y >= 0] for x, y in zip(boxes, labels)]
-    columns["box_labels"] = [y[y >= 0] for y in labels]
-    columns["crop"] = twice(batch["crop"][real], arrays.mirrored_boxes)
-  return columns
-
-
-def _joined(parts):
-  """Returns columns of several batches as one."""
-  joined: dict[str, Any] = {}
-  for name in parts[0]:
-    columns = [part[name] for part in parts]
-    if name in ("boxes", "box_labels"):
-      joined[name] = list(itertools.chain(*columns))
-    else:
-      joined[name] = np.concatenate(columns)
-  return joined
 
 
 def _describe(job, source: source_lib.Source) -> dict[str, Any]:
@@ -327,70 +299,11 @@ def _first_stage(args, config) -> first_stages.FirstStage:
     {"task": "palette", "num_codes": args.palette}
   )
   stage = first_stages.FirstStage(first_stages.reduced(whole), {}, "palette")
+  first_stages.check_reading(stage, config.data, source)
   job = Job(stage, config, args.out, shard=config.data.num_measured)
   return codes_adapter.fit_palette(
     args.palette, _batches(job, source, 0, 1), config.seed
   )
-
-
-def _config(args, overrides) -> ml_collections.ConfigDict:
-  """Returns the config whose `data` section says which images."""
-  if args.config:
-    return flags.load(args.config, overrides)
-  if args.workdir:
-    config = runs.load_config(args.workdir)
-  elif args.weights:
-    config, _, _ = trained.read(args.weights)
-  else:
-    raise flags.UsageError("--palette and --pixels need --config=FILE.py")
-  if "source" not in config.data:
-    raise flags.UsageError(
-      f"{args.weights} names no data: add --config=FILE.py"
-    )
-  for field, text in overrides:
-    flags.override(config, field, text)
-  return config
-
-
-def _parse(
-  argv: Sequence[str],
-) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-  parser = flags.Parser(__doc__, "launch.tokenize")
-  add = parser.add_argument
-  add("--workdir", type=Path, help="run directory of a first stage")
-  add(
-    "--weights",
-    help="exported weights instead: a path, or what ships: "
-    + ", ".join(trained.shipped()),
-  )
-  add("--palette", type=int, help="so many colours, by k-means (f = 1)")
-  add("--pixels", action="store_true", help="shades of grey as codes (f = 1)")
-  add(
-    "--config",
-    metavar="FILE.py[:ARG]",
-    help="whose data section to take; --config.data.FIELD=VALUE overrides "
-    "its fields, or those of the first stage's own config",
-  )
-  add("--out", type=Path, required=True, help="folder to write")
-  add("--flips", action="store_true", help="encode mirror images too")
-  add("--splits", default=",".join(SPLITS), help="default: both")
-  add("--shard", type=int, default=4096, help="images a file; default 4096")
-  add("--batch", type=int, default=16, help="images at a time, a device")
-  add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
-  rest, overrides = flags.split_overrides(argv)
-  args = parser.parse_arguments(rest)
-  ways = (args.workdir, args.weights, args.palette, args.pixels)
-  if sum(map(bool, ways)) != 1:
-    parser.error("give one of --workdir, --weights, --palette and --pixels")
-  for name in ("shard", "batch", "palette"):
-    value = getattr(args, name)
-    if value is not None and value < 1:
-      parser.error(f"--{name} {value} must be at least 1")
-  args.splits = args.splits.split(",")
-  for name in args.splits:
-    if name not in SPLITS:
-      parser.error(f"no split {name!r}{flags.did_you_mean(name, [*SPLITS])}")
-  return args, overrides
 
 
 if __name__ == "__main__":

@@ -261,6 +261,101 @@ def test_what_cannot_be_is_said_in_one_line(
 
 
 @pytest.mark.parametrize(
+  "field", ["data.flip", "data.label_shift", "model.channels", "seed"]
+)
+def test_overrides_that_nothing_reads_are_refused(
+  weights, images, tmp_path, capsys, field
+):
+  assert _run(weights, images, tmp_path, f"--config.{field}=1") == 2
+  error = capsys.readouterr().err
+  assert f"nothing reads --config.{field} here" in error
+  assert "takes data.source, data.name, data.dir" in error
+  assert error.count("\n") == 1
+  assert ("mirror images: --flips" in error) == (field == "data.flip")
+  assert not list(tmp_path.iterdir())
+
+
+def test_overrides_that_are_read_or_say_the_same_are_taken(
+  weights, images, tmp_path
+):
+  same = ("--config.data.target=image", "--config.data.channels=3")
+  assert _run(weights, images, tmp_path, "--splits=train", *same) == 0
+  few = ["--palette=3", "--config.seed=1", "--config.data.num_measured=2"]
+  command = [
+    *few,
+    *_FLAGS,
+    "--config=configs/vqgan_scenes.py",
+    f"--config.data.dir={images}",
+    f"--out={tmp_path / 'palette'}",
+    "--splits=train",
+  ]
+  assert tokenize.main(command) == 0
+
+
+def test_pictures_that_the_stage_reads_otherwise_are_refused(
+  tmp_path, monkeypatch, capsys
+):
+  maps = tiny_stage.config()
+  maps.data.target = "segmentation"
+  maps.data.num_labels, maps.data.label_shift = 4, 1
+  weights = tiny_stage.write(tmp_path, made=maps)
+  map_ = np.random.RandomState(1).randint(0, 3, (3, 8, 16), np.uint8)
+  image = np.zeros((3, 8, 16, 3), np.uint8)
+  source = arrays.Arrays(image, segmentation=map_)
+  monkeypatch.setattr(datasets, "open_source", lambda *_: source)
+  out = tmp_path / "codes"
+
+  def refused(*options):
+    assert _run(weights, "", out, "--splits=train", *options) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and not out.exists()
+    return error
+
+  said = "reads images with data.{}={}, and the config of these has {}"
+  assert said.format("target", "segmentation", "image") in refused()
+  target = "--config.data.target=segmentation"
+  labels = "--config.data.num_labels=4"
+  assert said.format("num_labels", 4, 0) in refused(target)
+  error = refused(target, labels)
+  assert said.format("label_shift", 1, 0) in error
+  remedy = "--config.data.label_shift=1"
+  assert remedy in error
+  assert _run(weights, "", out, "--splits=train", target, labels, remedy) == 0
+  stage = first_stages.load(weights)
+  coder = first_stages.make_tokenizer(stage.config, SIZE)
+  expected = jax.jit(coder.encode)(stage.params, map_[:, :, 2:14] + 1)
+  found = codes.Codes(str(out), "train").read(np.arange(3))
+  np.testing.assert_array_equal([x["codes"] for x in found], expected)
+  assert len(np.unique(expected)) > 1
+
+
+def test_datasets_without_what_the_stage_reads_are_refused(
+  weights, images, tmp_path, capsys
+):
+  made = tmp_path / "codes"
+  assert _run(weights, images, made, "--splits=train") == 0
+  maps = tiny_stage.config()
+  maps.data.target, maps.data.num_labels = "segmentation", 4
+  reads_maps = tiny_stage.write(tmp_path, made=maps)
+  same = ["--config.data.target=segmentation", "--config.data.num_labels=4"]
+  out = tmp_path / "out"
+  for lacks, other, options in (
+    ("image", weights, ["--config.data.source=codes"]),
+    ("segmentation", reads_maps, same),
+  ):
+    from_ = made if lacks == "image" else images
+    capsys.readouterr()
+    assert _run(other, from_, out, "--splits=train", *options) == 1
+    error = capsys.readouterr().err
+    assert f"train has no {lacks}, which" in error and error.count("\n") == 1
+    assert not out.exists()
+  palette = ["--palette=2", "--config=configs/vqgan_scenes.py", f"--out={out}"]
+  from_codes = [f"--config.data.dir={made}", "--config.data.source=codes"]
+  assert tokenize.main([*palette, *from_codes]) == 1
+  assert "train has no image, which palette reads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
   ("task", "message"),
   [
     (None, "holds no run"),

@@ -16,9 +16,9 @@ def config():
   return made
 
 
-def write(folder, seed=0):
-  """Writes the weights; returns their path."""
-  reduced = first_stages.reduced(config())
+def write(folder, seed=0, made=None):
+  """Writes the weights, of a config like `config()`; returns their path."""
+  reduced = first_stages.reduced(made or config())
   random = np.random.RandomState(seed)
   shapes = first_stages.blank_params(first_stages.make_tokenizer(reduced))
   named = {
