@@ -29,6 +29,7 @@ def of_batch(
   columns = {
     "codes": found.reshape(-1, *found.shape[2:]),
     "label": twice(batch["label"][real], lambda x: x),
+    "crop": twice(batch["crop"][real], arrays.mirrored_boxes),
   }
   for name in {"segmentation", "depth"} - {read}:
     if name in batch:
@@ -40,7 +41,6 @@ def of_batch(
     labels = twice(batch["box_labels"][real], lambda x: x)
     columns["boxes"] = [x[y >= 0] for x, y in zip(boxes, labels)]
     columns["box_labels"] = [y[y >= 0] for y in labels]
-    columns["crop"] = twice(batch["crop"][real], arrays.mirrored_boxes)
   return columns
 
 

@@ -11,9 +11,10 @@ own), cut in the middle to data.size; `data.split` becomes OUT/train and
 `data.eval_split` OUT/validation. How an image is read, its channels or its
 labels, the first stage says: a config that says otherwise is refused, as is an
 override that nothing reads. Labels, label maps, depth maps and boxes are cut
-alike. The tokenizer is put beside the codes; `data.source=codes` reads them. A
-job that was stopped goes on with the same command and ends with the same files,
-whatever the number of devices and processes.
+alike, and where the crop lies is kept. The tokenizer is put beside the codes;
+`data.source=codes` reads them. A job that was stopped goes on with the same
+command and ends with the same files, whatever the number of devices and
+processes.
 """
 
 import dataclasses
@@ -190,7 +191,7 @@ def _indices(job, source, number):
 
 
 def _fields(job, source) -> tuple[str, ...]:
-  """Returns what comes along: all that the dataset has, but the input."""
+  """Returns what comes along: all that there is, but the input."""
   have = [
     name
     for name in ("segmentation", "depth", "keypoints")
@@ -202,7 +203,7 @@ def _fields(job, source) -> tuple[str, ...]:
     )
   if "boxes" in source.fields and "box_labels" in source.fields:
     have.append("boxes")
-  return tuple(name for name in have if name != job.tokenizer.input)
+  return (*(name for name in have if name != job.tokenizer.input), "crop")
 
 
 def _describe(job, source: source_lib.Source) -> dict[str, Any]:
@@ -215,7 +216,7 @@ def _describe(job, source: source_lib.Source) -> dict[str, Any]:
     )
   fields = ["codes", *_fields(job, source)]
   if "boxes" in fields:
-    fields += ["box_labels", "crop"]
+    fields.append("box_labels")
   return {
     "version": codes_lib.VERSION,
     "tokenizer": job.stage.fingerprint(),

@@ -9,6 +9,12 @@ TARGETS = ("image", "segmentation", "depth")
 # What can come along, cut as the picture is; "boxes" bring "box_labels" and
 # "crop", the part of the picture that is seen, with them.
 FIELDS = ("image", "segmentation", "depth", "boxes", "keypoints", "crop")
+# What to do where codes come without a field.
+_PICTURES = (
+  "train from pictures, with the data.source and data.dir of the first stage's "
+  "config and with tokenizer.weights naming its run"
+)
+_REMEDIES = {"crop": "tokenize again, `launch.tokenize` writes it now"}
 MAX_BOXES = 64  # of a row; the largest are kept
 MAX_FIGURES = 4  # of key points of a row; the first are kept
 
@@ -76,10 +82,22 @@ def check_flip(frame, fields):
 
 
 def check_fields(fields, record, pictures=True):
-  """Raise ValueError unless a record has the fields that are to come along."""
+  """Raise ValueError unless a record has the fields that are to come along.
+
+  Args:
+    fields: of FIELDS.
+    record: whose names count.
+    pictures: whether it is a picture's; else it is one of codes.
+  """
   for name in fields:
     if name not in FIELDS:
       raise ValueError(f"field {name!r}: choose from {', '.join(FIELDS)}")
-    if name not in record and not (pictures and name == "crop"):
-      kind = "dataset" if pictures else "dataset of codes"
-      raise ValueError(f"this {kind} has no {name}: the task cannot use it")
+    if name in record:
+      continue
+    if not pictures:
+      raise ValueError(
+        f"this dataset of codes has no {name}, which the condition needs: "
+        f"{_REMEDIES.get(name, _PICTURES)}"
+      )
+    if name != "crop":
+      raise ValueError(f"this dataset has no {name}: the task cannot use it")

@@ -12,10 +12,12 @@ import jax
 import ml_collections
 import numpy as np
 
+from data import source as source_lib
 from launch import errors, flags
 from launch import request as request_lib
 from launch.adapters import codes, optimizers, precision, prior_sampling
 from training import optimizer, sharding
+from vqgan import frame as frame_lib
 from vqgan import pixelsnail, prior, prior_task, tokenizer
 from vqgan.conditions import kinds, maps, objects
 
@@ -198,6 +200,19 @@ def measure(
   if _has_stage(config):
     measured |= _named(codes.measure(_as_stage(config)))
   return measured
+
+
+def check_source(
+  config: ml_collections.ConfigDict, source: source_lib.Source
+) -> None:
+  """Refuses codes without what the condition needs.
+
+  Raises:
+    ValueError: in one line, with the remedy.
+  """
+  if not source_lib.has_pictures(source):
+    needed = fields(config, {}, "train")
+    frame_lib.check_fields(needed, source.fields, pictures=False)
 
 
 def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:

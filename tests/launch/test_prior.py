@@ -2,14 +2,25 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from launch import flags, request, sample, tasks, train
+from launch import (
+  datasets,
+  flags,
+  request,
+  runs,
+  sample,
+  tasks,
+  tokenize,
+  train,
+)
 from launch.adapters import prior_given
 from tests import scenes_data
 from tests.configs import test_prior as configs
+from training import sharding
 
 
 def _train(name, folder, *changes):
@@ -123,6 +134,75 @@ def test_boxes_and_points_are_read_from_json(tmp_path):
     asked = request.from_config(config, condition=wrong)
     with pytest.raises(ValueError, match="must hold"):
       prior_given.rows(config, task, asked)
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+  """Return a folder of the codes of crops of scenes, and their records."""
+  folder = tmp_path_factory.mktemp("codes")
+  random = np.random.RandomState(0)
+  images = random.randint(0, 256, (8, 32, 47, 3), np.uint8)
+  splits = {"train_images": images, "validation_images": images}
+  np.savez(folder / "images.npz", **splits)
+  command = [
+    "--weights=vqgan_scenes",
+    "--config=configs/vqgan_scenes.py",
+    "--config.data.source=arrays",
+    f"--config.data.dir={folder / 'images.npz'}",
+    "--config.data.split=train",
+    "--config.data.eval_split=validation",
+    "--config.data.size=(32, 32)",
+    "--config.data.zoom=1",
+    "--flips",
+    f"--out={folder / 'codes'}",
+  ]
+  assert tokenize.main(command) == 0
+  return folder / "codes"
+
+
+def _of_codes(coded):
+  return [
+    ("data.source", "codes"),
+    ("data.dir", str(coded)),
+    ("data.split", "train"),
+    ("data.eval_split", "validation"),
+    ("tokenizer.weights", ""),
+  ]
+
+
+def test_codes_say_where_in_the_picture_they_lie(coded, tmp_path):
+  workdir = _train(
+    "configs/prior_scenes.py:coordinates,tiny", tmp_path, *_of_codes(coded)
+  )
+  run = runs.open_run(workdir)
+  source = datasets.open_source(run.config, "train")
+  batch, *_ = datasets.eval_batches(
+    run.config,
+    run.adapter,
+    run.measured,
+    source,
+    sharding.make_mesh({"data": 1}, jax.local_devices()[:1]),
+  )
+  # The middle 32 of 47 columns, and the same of its mirror image.
+  expected = [[0, 7 / 47, 1, 39 / 47], [0, 8 / 47, 1, 40 / 47]]
+  np.testing.assert_allclose(np.asarray(batch["crop"])[:2], expected, rtol=1e-6)
+  drawn = _draw(workdir, tmp_path / "out")
+  assert drawn["arr_0"].shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("kind", ["edges", "lowres"])
+def test_codes_without_a_picture_say_what_to_train_from(
+  coded, tmp_path, capsys, kind
+):
+  fields = dict(_of_codes(coded)).items()
+  command = [f"--config=configs/prior_scenes.py:{kind},tiny"]
+  command += [f"--config.{name}={value}" for name, value in fields]
+  assert train.main([*command, f"--workdir={tmp_path / 'run'}"]) == 1
+  error = capsys.readouterr().err.strip().splitlines()[-1]
+  said = "launch.train: error: this dataset of codes has no image, which the "
+  assert error.startswith(said)
+  assert "train from pictures, with the data.source and data.dir" in error
+  assert not (tmp_path / "run").exists()
 
 
 def test_poses_are_read_from_the_disk(tmp_path):

@@ -91,6 +91,8 @@ def test_codes_are_those_of_the_tokenizer(weights, images, tmp_path):
   assert same.mean() > 0.99  # another batch may round another way
   assert len(np.unique(expected)) > 4
   assert [x["label"] for x in records] == (np.arange(42) // 2 % 3).tolist()
+  crops = np.stack([x["crop"] for x in records])
+  np.testing.assert_allclose(crops, [[0, 2 / 16, 1, 14 / 16]] * 42, rtol=1e-6)
 
 
 def test_a_stopped_job_ends_with_the_same_files_on_any_devices(

@@ -206,3 +206,13 @@ def test_pictures_show_what_is_seen():
 def test_impossible_frames_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
     frame.Frame((16, 16), **fields)
+
+
+def test_what_codes_lack_is_said_with_what_to_do():
+  old, new = {"codes": 0}, {"codes": 0, "crop": 0}
+  frame.check_fields(["crop"], new, pictures=False)
+  frame.check_fields(["crop"], {"image": 0})  # found as it is cut
+  with pytest.raises(ValueError, match=r"has no crop.*tokenize again"):
+    frame.check_fields(["crop"], old, pictures=False)
+  with pytest.raises(ValueError, match=r"has no image.*train from pictures"):
+    frame.check_fields(["crop", "image"], new, pictures=False)
