@@ -36,7 +36,8 @@ _QUALIFIED = re.compile(
 _UNOFFICIAL = "unofficial_"
 _LOWER = (
   *("fid", "sfid", "rfid", "frechet", "sfrechet", "rfrechet", "kid"),
-  *("lpips", "memorised_fraction"),
+  *("lpips", "lpips_alex", "memorised_fraction"),
+  *("nats_per_label", "quantization_error", "l1"),
 )
 _HIGHER = (
   *(
@@ -49,6 +50,7 @@ _HIGHER = (
     "psnr",
     "ssim",
   ),
+  *("accuracy", "psnr_db"),
   *("class_precision_mean", "class_recall_mean", "class_recall_lowest"),
 )
 MARK = "* other samples, preprocessing or number: not comparable"

@@ -3,6 +3,7 @@
 With a codebook, also how the split uses its codes.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from jax.sharding import Mesh
 from evaluation import image_sets, pixels
 from launch import (
   code_usage,
+  colourless_scores,
   datasets,
   errors,
   image_sources,
@@ -35,6 +37,8 @@ def reconstruct(
 ) -> dict[str, Any]:
   """Scores reconstructions of the evaluation split against its very crops.
 
+  Of what is no picture in colour only some metrics, see `colourless_scores`.
+
   Args:
     job: the checkpoint; its `source` is not looked at.
     num: only so many of the split's first images; 0 takes all.
@@ -46,24 +50,34 @@ def reconstruct(
     raise errors.CommandError(
       f"task {run.config.task} does not reconstruct: ask for fid"
     )
-  data = run.config.data
-  if data.get("target", "image") != "image" or data.get("channels", 3) != 3:
-    raise errors.CommandError(
-      "reconstruction compares pictures in colour, and this run has "
-      f"data.target={data.target}, data.channels={data.channels}: ask for "
-      "--metrics=likelihood, which has its errors"
-    )
-  source = datasets.open_source(run.config, data.eval_split)
+  source = datasets.open_source(run.config, run.config.data.eval_split)
   if num and num < len(source):
     source = score_pictures.Part(source, np.arange(num))
   mesh = sharding.make_mesh({"data": -1}) if mesh is None else mesh
   batches = lambda: datasets.eval_batches(
     run.config, run.adapter, run.measured, source, mesh
   )
+  usage: dict[str, float] = {}
+  if tasks.offers(run.task, "count_codes"):
+    usage = code_usage.measure(run.task, job.state, batches())
+  name = f"reconstructions of {source.name}, step {job.step}"
+  describe = functools.partial(
+    scores.describe,
+    name,
+    source.name,
+    crop=scores.crop_name(args.size),
+    step=job.step,
+    average=not args.no_average,
+  )
+  if colourless_scores.needed(run.config):
+    found, extracted, notes = colourless_scores.score(
+      job, len(source), batches, metrics
+    )
+    return describe(extracted, None, {**found, **usage}, notes)
   originals = image_sources.from_run(run, source, args.size)
   sums = scores.PairSums(_paired(job, originals, metrics))
   made = image_sets.ImageSet(
-    f"reconstructions of {source.name}, step {job.step}",
+    name,
     len(source),
     lambda count: _reconstructions(job, batches(), originals, sums, count),
   )
@@ -79,19 +93,11 @@ def reconstruct(
     None,
     [m for m in metrics if m == "fid"],
   )
-  usage: dict[str, float] = {}
-  if tasks.offers(run.task, "count_codes"):
-    usage = code_usage.measure(run.task, job.state, batches())
-  return scores.describe(
-    made.name,
-    source.name,
+  return describe(
     extracted,
     job.net,
     {**_named_reconstruction(found), **sums.means(), **usage},
     notes,
-    crop=scores.crop_name(args.size),
-    step=job.step,
-    average=not args.no_average,
   )
 
 

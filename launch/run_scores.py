@@ -21,6 +21,7 @@ from evaluation import (
   report,
 )
 from launch import (
+  colourless_scores,
   datasets,
   errors,
   image_sources,
@@ -47,8 +48,7 @@ def main(args: argparse.Namespace) -> int:
   """Scores a checkpoint of a run; with --watch each new one, from the first."""
   if args.watch:
     _wait_for_run(args)
-  runs.load_config(args.workdir)
-  net = scores.open_network(args.inception, args.preprocess)
+  net = _network(args, runs.load_config(args.workdir))
   while True:
     # Read before the newest step: nothing follows it once the run has ended.
     ended = split_statistics.agreed(_ended(args.workdir))
@@ -61,6 +61,13 @@ def main(args: argparse.Namespace) -> int:
       if ended:
         return _report_end(args.workdir, step)
       time.sleep(args.poll)
+
+
+def _network(args, config) -> features.Network:
+  """Opens Inception, but where only colourless reconstructions are scored."""
+  if {*args.metrics} == {RECONSTRUCTION} and colourless_scores.needed(config):
+    return colourless_scores.no_network()
+  return scores.open_network(args.inception, args.preprocess)
 
 
 def _wait_for_run(args: argparse.Namespace) -> None:
@@ -114,6 +121,7 @@ def _for_the_page(
   """Adds what launch.report shows of every evaluation."""
   official = job.net.official and job.net.preprocess == "adm"
   official &= not any(compare.UNCHECKED in name for name in result["scores"])
+  blind = job.net.weights == scores.NO_NETWORK  # of the whole split
   count = result["num_samples"]
   return {
     "metric": name,
@@ -121,7 +129,7 @@ def _for_the_page(
     "num_examples": count,
     "split_size": count,
     "dataset": result["samples"],
-    "comparable": official and count >= compare.CONVENTION,
+    "comparable": blind or (official and count >= compare.CONVENTION),
   }
 
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from evaluation import compare, features, image_sets, reference
 from launch import (
+  colourless_scores,
   datasets,
   errors,
   evaluators,
@@ -56,6 +57,8 @@ def open_network(
       f"eval.scores.num {scored.num} must be at least 2, and eval.scores.batch"
       f" {scored.batch} at least 1"
     )
+  if not tasks.offers(task, "sample") and colourless_scores.needed(config):
+    return colourless_scores.no_network()
   return scores.open_network(scored.inception, scored.preprocess)
 
 

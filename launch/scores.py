@@ -169,7 +169,7 @@ class PairSums:
     }
     if "lpips" in metrics:
       params = lpips.load(_LPIPS)
-      self._metrics["lpips"] = lambda a, b: pixels.lpips(params, a, b)
+      self._metrics["lpips"] = lambda a, b: pixels.lpips(params, a, b, _LPIPS)
     self._sums = {name: 0.0 for name in metrics}
     self._count = 0
 
@@ -181,8 +181,11 @@ class PairSums:
     self._count += len(a)
 
   def means(self) -> dict[str, float]:
-    """Returns the mean of each over all pairs."""
-    return {name: total / self._count for name, total in self._sums.items()}
+    """Returns the mean of each over all pairs; LPIPS names its network."""
+    return {
+      f"{name}_{_LPIPS}" if name == "lpips" else name: total / self._count
+      for name, total in self._sums.items()
+    }
 
 
 def describe(
@@ -199,7 +202,7 @@ def describe(
   Without a network, as pairs of images need none, none is named; LPIPS has one
   of its own.
   """
-  if "lpips" in found:
+  if f"lpips_{_LPIPS}" in found:
     files = [download.FILES[name] for name in _LPIPS_FILES]
     more["lpips"] = {
       "net": _LPIPS,

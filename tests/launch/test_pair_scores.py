@@ -46,7 +46,7 @@ def test_lpips_names_its_own_network(pairs, tmp_path, monkeypatch):
   monkeypatch.setattr(lpips, "load", lambda net: net)
   monkeypatch.setattr(scores.pixels, "lpips", lambda *a: np.ones(len(a[1])))
   found = score(tmp_path, "lpips")
-  assert found["scores"] == {"lpips": 1}
+  assert found["scores"] == {"lpips_alex": 1}
   assert found["lpips"]["net"] == "alex" and found["weights"] == "none"
   begins = {k: v[:8] for k, v in found["lpips"]["weights"].items()}
   assert begins == {

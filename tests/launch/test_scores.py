@@ -9,17 +9,14 @@ import types
 from pathlib import Path
 
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import reference, report
+from evaluation import pixels, reference, report
 from launch import (
-  errors,
   evaluate,
   image_sources,
-  reconstruction_scores,
   score_pictures,
   scores,
   statistics,
@@ -28,6 +25,7 @@ from launch import (
 )
 from tests.evaluation import tiny_network
 from tests.launch import toy
+from weights import lpips
 
 TOY = os.path.abspath(toy.__file__)
 ROOT = Path(__file__).resolve().parents[2]
@@ -356,13 +354,11 @@ def test_a_killed_evaluation_goes_on_to_the_same_result(workdir):
   assert {p.name: p.read_bytes() for p in samples.glob("part-*")} == parts
 
 
-@pytest.mark.parametrize("field", [{"target": "depth"}, {"channels": 1}])
-def test_reconstructions_without_colour_are_refused(field):
-  data = ml_collections.ConfigDict({"target": "image", "channels": 3, **field})
-  run = types.SimpleNamespace(
-    config=types.SimpleNamespace(data=data),
-    task=types.SimpleNamespace(reconstruct=len),
-  )
-  job = types.SimpleNamespace(run=run, args=None)
-  with pytest.raises(errors.CommandError, match="--metrics=likelihood"):
-    reconstruction_scores.reconstruct(job)
+def test_the_network_of_lpips_is_named(monkeypatch):
+  monkeypatch.setattr(lpips, "load", lpips.random)
+  sums = scores.PairSums(["lpips"])
+  pair = RANDOM.randint(0, 256, (2, 1, 64, 64, 3), np.uint8)
+  sums.add(*pair)
+  expected = pixels.lpips(lpips.random("alex"), *pair, "alex")
+  assert sums.means() == {"lpips_alex": pytest.approx(float(expected[0]))}
+  assert report.better("lpips_alex") == "lower"

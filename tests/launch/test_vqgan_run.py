@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from evaluation import report
 from launch import (
   code_usage,
   datasets,
@@ -11,8 +12,10 @@ from launch import (
   export,
   first_stages,
   flags,
+  scores,
   train,
 )
+from tests.evaluation import tiny_network
 from tests.launch import processes
 from training import checkpoint_manifest, rundir
 
@@ -130,6 +133,21 @@ def test_usage_counts_every_code_of_the_split_once(workdir):
   assert found["codes_unused"] == 16 - len(p)
   perplexity = np.exp(-(p * np.log(p)).sum())
   assert found["codes_perplexity"] == pytest.approx(perplexity, rel=1e-4)
+
+
+def test_reconstructions_are_scored_with_the_use_of_codes(workdir, monkeypatch):
+  make = lambda source, mode: tiny_network.make(source, mode)
+  monkeypatch.setattr(scores, "open_network", make)
+  command = [f"--workdir={workdir}", "--metrics=reconstruction"]
+  assert evaluate.main([*command, "--inception=random:0"]) == 0
+  path = workdir / "eval" / "4" / "reconstruction-adm.json"
+  found = report.read(path)["scores"]
+  usage = {"codes_used", "codes_unused", "codes_perplexity"}
+  distance = "unofficial_rfrechet_adm_8"
+  assert set(found) == usage | {distance, "psnr", "ssim"}
+  assert found["codes_used"] + found["codes_unused"] == 16
+  assert 1 <= found["codes_perplexity"] <= found["codes_used"]
+  assert found[distance] > 0 and 0 < found["psnr"] < 60
 
 
 @pytest.mark.slow

@@ -1,0 +1,106 @@
+"""Scores reconstructions that are no pictures in colour.
+
+Shades of grey and depth give PSNR and SSIM, label maps the share of labels
+that are right. What looks at colours, as Inception and LPIPS do, is left out
+and named in the notes, so no weights are needed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from evaluation import features, likelihood, pixels
+from launch import errors, image_sources, score_job, scores
+
+Batches = Callable[[], Iterable[Mapping[str, Any]]]
+
+_PAIRED = ("psnr", "ssim")
+
+
+def needed(config: ml_collections.ConfigDict) -> bool:
+  """Says whether a run sees something else than pictures in colour."""
+  data = config.data
+  return data.get("target", "image") != "image" or data.get("channels", 3) != 3
+
+
+def no_network() -> features.Network:
+  """Returns what stands in a job for the network that nothing goes through."""
+
+  def apply(params, images):
+    raise AssertionError("only pictures in colour have features")
+
+  none = scores.NO_NETWORK
+  return features.Network(None, apply, none, none, False)
+
+
+def score(
+  job: score_job.Job, count: int, batches: Batches, metrics: Sequence[str]
+) -> tuple[dict[str, float], features.Features, list[str]]:
+  """Compares what a first stage sees with its reconstructions.
+
+  Args:
+    job: of a first stage; its network is not looked at.
+    count: examples of the batches.
+    batches: gives global batches of one pass.
+    metrics: what was asked for; label maps are always compared label by label.
+
+  Returns:
+    The values by name, what stands for features of the reconstructions, and
+    notes.
+  """
+  data = job.run.config.data
+  maps = data.target == "segmentation"
+  size = tuple(data.size)
+  if job.args.size:
+    if maps:
+      raise errors.CommandError("label maps are not resized: leave out --size")
+    size = (job.args.size,) * 2
+  asked = [
+    name
+    for name in _PAIRED
+    if name in metrics and not maps
+    if name != "ssim" or min(size) >= pixels.SSIM_SIDE
+  ]
+  found = _labels(job, batches) if maps else _pictures(job, batches, asked)
+  what = "label maps" if maps else "depth" if _depth(data) else "grey pictures"
+  left_out = [name for name in metrics if name not in asked]
+  notes = [f"of {what}, so without {', '.join(left_out)}"] if left_out else []
+  if _depth(data):
+    notes.append("depth is rounded to 8 bits for it")
+  return found, features.Features(count, {}, {}, size, ""), notes
+
+
+def _labels(job, batches) -> dict[str, float]:
+  """Returns the means of `eval_step`: accuracy, nats a label."""
+  sums = likelihood.measure(
+    jax.jit(job.run.task.eval_step),
+    job.state,
+    batches(),
+    jax.random.key(job.run.config.seed),
+  )
+  return {name: x / len(sums) for name, x in sums.totals().items()}
+
+
+def _pictures(job, batches, metrics) -> dict[str, float]:
+  """Returns means over pairs of pictures."""
+  task: Any = job.run.task
+
+  @jax.jit
+  def pair(state, batch):
+    rows = task.picture(task.pixels(batch)), task.reconstruct(state, batch)
+    return *rows, batch["mask"]
+
+  sums = scores.PairSums(metrics)
+  for batch in batches():
+    real, made, mask = scores.host(pair(job.state, batch))
+    for one, other in zip(real[mask], made[mask]):
+      one, other = (image_sources.fit(x, job.args.size) for x in (one, other))
+      sums.add(one[None], np.asarray(other)[None])
+  return sums.means()
+
+
+def _depth(data):
+  return data.target == "depth"
