@@ -9,7 +9,7 @@ features.
 
 import dataclasses
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -178,8 +178,19 @@ def _gather(num, running, kept, kept_rows, rows, hashes, size) -> Features:
       arrays[f"{kind}/count"] = np.array([part.count])
       arrays[f"{kind}/mean"] = part.mean[None]
       arrays[f"{kind}/scatter"] = part.scatter[None]
-  sets = [arrays] if jax.process_count() == 1 else _exchange(arrays)
-  sets = [found for found in sets if len(found["rows"])]
+  everyone = [arrays] if jax.process_count() == 1 else _exchange(arrays)
+  sets, total = [], {kind: None for kind in running}
+  for found in everyone:
+    if not len(found["rows"]):
+      continue
+    for kind, known in total.items():
+      part = moments.Moments(
+        int(found.pop(f"{kind}/count")[0]),
+        found.pop(f"{kind}/mean")[0],
+        found.pop(f"{kind}/scatter")[0],
+      )
+      total[kind] = part if known is None else known.merge(part)
+    sets.append(found)
   order = np.concatenate([found["rows"] for found in sets])
   place = np.argsort(order)
   hashes = np.concatenate([found["hashes"] for found in sets])[place]
@@ -189,17 +200,6 @@ def _gather(num, running, kept, kept_rows, rows, hashes, size) -> Features:
   for kind in kept:
     values = np.concatenate([found[f"kept/{kind}"] for found in sets])
     joined[kind] = values[kept_place]
-  total = {
-    kind: moments.merged(
-      moments.Moments(
-        int(found[f"{kind}/count"][0]),
-        found[f"{kind}/mean"][0],
-        found[f"{kind}/scatter"][0],
-      )
-      for found in sets
-    )
-    for kind in running
-  }
   digest = image_sets.digest([row.tobytes() for row in hashes])
   h, w = (int(x) for x in sets[0]["size"][0])
   return Features(num, total, joined, (h, w), digest)
@@ -209,20 +209,22 @@ def _joined(rows: Sequence[np.ndarray]) -> np.ndarray:
   return np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 
-def _exchange(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-  """Gives every process the arrays of all, whatever their sizes.
+def _exchange(arrays: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+  """Gives every process the arrays of each, whatever their sizes.
 
-  They travel as bytes: JAX would round float64 to float32.
+  One process after the other: those of all at once, 66 MB of each, would lie
+  on every device. They travel as bytes: JAX would round float64 to float32.
   """
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)
   raw = np.frombuffer(buffer.getvalue(), np.uint8)
-  gather = multihost_utils.process_allgather
-  lengths = np.asarray(gather(np.array([len(raw)], np.int32))).reshape(-1)
-  padded = np.zeros(-(-int(lengths.max()) // 4) * 4, np.uint8)
-  padded[: len(raw)] = raw
-  everyone = np.asarray(gather(padded.view(np.uint32)))
-  return [
-    dict(np.load(io.BytesIO(row.view(np.uint8)[:length].tobytes())))
-    for row, length in zip(everyone, lengths)
-  ]
+  length = np.array([len(raw)], np.int32)
+  lengths = np.asarray(multihost_utils.process_allgather(length)).reshape(-1)
+  for index, count in enumerate(map(int, lengths)):
+    sent = np.zeros(-(-count // 4), np.uint32)
+    ours = index == jax.process_index()
+    if ours:
+      sent.view(np.uint8)[:count] = raw
+    got = multihost_utils.broadcast_one_to_all(sent, is_source=ours)
+    data = np.asarray(got).view(np.uint8)[:count].tobytes()
+    yield dict(np.load(io.BytesIO(data)))
