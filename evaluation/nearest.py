@@ -6,6 +6,7 @@ nothing but a block of them is ever held. Letters: `n m` examples, `d` features.
 
 import dataclasses
 from pathlib import Path
+from typing import IO
 
 import matplotlib.figure
 import numpy as np
@@ -100,7 +101,7 @@ def figure(
   neighbours: np.ndarray,
   distances: np.ndarray,
   natural: np.ndarray,
-  path: str | Path,
+  path: str | Path | IO[bytes],
 ) -> None:
   """Draws each sample beside its neighbours, with their distances.
 
@@ -110,7 +111,7 @@ def figure(
     distances: [n, k].
     natural: Distances of held-out images to their nearest, [m]; a sample that
       is nearer than 99% of them has its distance in red.
-    path: The picture's file.
+    path: The picture's file, or an open one.
   """
   near = np.quantile(natural, _NEAR)
   rows, columns = neighbours.shape[:2]

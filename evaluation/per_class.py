@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import matplotlib.figure
 import numpy as np
@@ -61,7 +62,7 @@ def precision_recall(
 
 
 def figure(
-  classes: Sequence[Class], names: Sequence[str], path: str | Path
+  classes: Sequence[Class], names: Sequence[str], path: str | Path | IO[bytes]
 ) -> None:
   """Draws precision and recall of each class, lowest recall first.
 

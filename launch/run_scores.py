@@ -5,34 +5,28 @@ from; results to RUN/eval/STEP/scores-....json, TensorBoard and the terminal.
 """
 
 import argparse
+import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from evaluation import (
-  compare,
-  features,
-  generation,
-  image_sets,
-  reference,
-  report,
-)
+from evaluation import compare, features, reference, report
 from launch import (
   colourless_scores,
   datasets,
   errors,
-  image_sources,
   reconstruction_scores,
-  request,
+  run_samples,
   runs,
+  score_files,
   score_job,
   score_pictures,
   scores,
   split_statistics,
-  tasks,
 )
 from training import checkpoint, rundir, sharding, tensorboard
 
@@ -43,24 +37,20 @@ METRICS = (RECONSTRUCTION, NEAREST, PER_CLASS)
 # States of status.json after which no checkpoint follows.
 _FINAL = ("completed", "failed")
 
+_logger = logging.getLogger(__name__)
+
 
 def main(args: argparse.Namespace) -> int:
-  """Scores a checkpoint of a run; with --watch each new one, from the first."""
+  """Scores a checkpoint of a run; with --watch each one, oldest first."""
   if args.watch:
     _wait_for_run(args)
-  net = _network(args, runs.load_config(args.workdir))
-  while True:
-    # Read before the newest step: nothing follows it once the run has ended.
-    ended = split_statistics.agreed(_ended(args.workdir))
-    step = split_statistics.agreed(_newest(args.workdir))
-    if step >= 0 or not args.watch:
-      score_checkpoint(args, net)
-    if not args.watch:
-      return 0
-    if step == split_statistics.agreed(_newest(args.workdir)):
-      if ended:
-        return _report_end(args.workdir, step)
-      time.sleep(args.poll)
+  config = runs.load_config(args.workdir)
+  net = _network(args, config)
+  results = _results(args, net, config)
+  if args.watch:
+    return _watch(args, net, results)
+  score_checkpoint(_open(args, net, args.step), results)
+  return 0
 
 
 def _network(args, config) -> features.Network:
@@ -80,37 +70,83 @@ def _wait_for_run(args: argparse.Namespace) -> None:
     time.sleep(args.poll)
 
 
-def score_checkpoint(args: argparse.Namespace, net: features.Network) -> None:
-  """Scores --step or the newest good one, with --watch unless it is done."""
+def _results(args, net, config) -> list[score_files.Result]:
+  """Returns the files that were asked for."""
+  names = [name for name in args.metrics if name != RECONSTRUCTION]
+  found = []
+  if names:
+    found.append(score_files.of_samples(args, net, config, names))
+  if RECONSTRUCTION in args.metrics:
+    if colourless_scores.needed(config):
+      net = colourless_scores.no_network()
+    found.append(score_files.of_reconstructions(args, net, RECONSTRUCTION))
+  return found
+
+
+def _watch(args, net, results) -> int:
+  """Scores what has no scores yet, until the run has ended."""
+  passed: dict[int, checkpoint.CheckpointError | None] = {}
+  while True:
+    # Read before the steps: none follows them once the run has ended.
+    ended = split_statistics.agreed(_ended(args.workdir))
+    step = split_statistics.agreed(_oldest(args.workdir, results, passed))
+    if step >= 0:
+      passed[step] = _attempt(args, net, step, results)
+    elif ended:
+      return _report_end(args.workdir, passed)
+    else:
+      time.sleep(args.poll)
+
+
+def _attempt(args, net, step, results) -> checkpoint.CheckpointError | None:
+  """Scores a checkpoint unless it cannot be read; returns why."""
+  try:
+    job = _open(args, net, step)
+  except checkpoint.CheckpointError as error:
+    _logger.warning("step %d is not scored: %s", step, error)
+    return error
+  score_checkpoint(job, results)
+  return None
+
+
+def _open(
+  args: argparse.Namespace, net: features.Network, step: int | None
+) -> score_job.Job:
+  """Restores a checkpoint, by default the newest good one.
+
+  Raises:
+    CheckpointError: it is damaged, or no longer there.
+  """
   run = runs.open_run(args.workdir)
   restored = run.restore(
     sharding.make_mesh({"data": -1}),
     average=not args.no_average,
-    step=args.step,
+    step=step,
   )
   source = datasets.open_source(run.config, run.config.data.split)
-  job = score_job.Job(run, restored.state, restored.step, source, net, args)
-  names = [name for name in args.metrics if name != RECONSTRUCTION]
-  work = []
-  if names:
-    work.append((f"scores-{_label(job)}", lambda: score_samples(job, names)))
-  if RECONSTRUCTION in args.metrics:
-    work.append(
-      (
-        f"reconstruction-{net.preprocess}",
-        lambda: reconstruction_scores.reconstruct(job),
-      )
-    )
-  for name, compute in work:
-    path = job.folder / f"{name}.json"
-    if split_statistics.agreed(args.watch and path.exists()):
+  return score_job.Job(run, restored.state, restored.step, source, net, args)
+
+
+def score_checkpoint(
+  job: score_job.Job, results: Sequence[score_files.Result]
+) -> None:
+  """Makes the files of a checkpoint, with --watch those that are not there."""
+  args = job.args
+  for asked in results:
+    if args.watch and split_statistics.agreed(asked.done(job.folder)):
       continue
-    result = compute()
+    if RECONSTRUCTION in asked.metrics:
+      found = reconstruction_scores.reconstruct(job)
+    else:
+      found = score_samples(job, asked.metrics)
     if jax.process_index() == 0:
-      dataset = args.dataset or run.config.data.get("name", "")
-      page = _for_the_page(job, name, result)
+      write_tensorboard(job, found["scores"])
+      result = asked.joined(job.folder, found)
+      dataset = args.dataset or job.run.config.data.get("name", "")
+      page = _for_the_page(job, asked.name, result)
+      path = asked.path(job.folder)
+      # Last: where it is, nothing is made again.
       report.write(path, {**result, **page, "published": dataset})
-      write_tensorboard(job, result["scores"])
       print(report.table(result, dataset))
       print(path, flush=True)
 
@@ -133,11 +169,12 @@ def _for_the_page(
   }
 
 
-def score_samples(job: score_job.Job, metrics: list[str]) -> dict[str, Any]:
+def score_samples(job: score_job.Job, metrics: Sequence[str]) -> dict[str, Any]:
   """Draws samples, going on with those that are there, and scores them."""
   args = job.args
-  samples = draw(job, args.num_samples or compare.CONVENTION)
-  images = _images(samples, args.size, f"{job.run.workdir} step {job.step}")
+  samples = run_samples.draw(job, args.num_samples or compare.CONVENTION)
+  name = f"{job.run.workdir} step {job.step}"
+  images = run_samples.images(samples, args.size, name)
   extracted = scores.extract(images, job.net, args.batch)
   against, real = run_reference(job)
   plain = [name for name in metrics if name not in METRICS]
@@ -160,7 +197,7 @@ def score_samples(job: score_job.Job, metrics: list[str]) -> dict[str, Any]:
     average=not args.no_average,
     seed=args.seed,
     sampling=dict(job.run.config.sample),
-    labels=_policy(job.source),
+    labels=run_samples.policy(job.source),
     num_reference=against.pool.count,
     reference_metadata=against.metadata,
   )
@@ -194,42 +231,6 @@ def _explain(
   return found, [f"{NEAREST}, {PER_CLASS}: {text}" for text in said]
 
 
-def draw(job: score_job.Job, num: int) -> generation.Samples:
-  """Draws `num` samples, each a function of (seed, its number) alone."""
-  run, args = job.run, job.args
-  labels = _labels(job.source, num)
-  key = jax.random.key(args.seed)
-  sampler = _sampler(run, key, labels)
-  mesh = sharding.make_mesh({"data": -1})
-  batch = args.sample_batch or run.config.sample.batch
-  batch = -(-batch // mesh.size) * mesh.size
-
-  def sample(indices: np.ndarray) -> dict[str, np.ndarray]:
-    placed = jax.device_put(indices, sharding.batch_sharding(mesh))
-    drawn = sampler(job.state, placed)
-    found = {"images": drawn.images, "sizes": drawn.sizes}
-    if labels is not None:
-      found["labels"] = np.asarray(labels, np.int32)[indices % len(labels)]
-    return scores.host(found)
-
-  identity = {
-    "step": job.step,
-    "seed": args.seed,
-    "average": not args.no_average,
-    "labels": _policy(job.source),
-    "sampling": dict(run.config.sample),
-  }
-  with scores.Bar("sampling (the first batch compiles)", num) as show:
-    return generation.generate(
-      sample,
-      num,
-      batch,
-      job.folder / f"samples-{_label(job)}",
-      identity=identity,
-      progress=show,
-    )
-
-
 def run_reference(
   job: score_job.Job,
 ) -> tuple[reference.Statistics, np.ndarray | None]:
@@ -256,66 +257,25 @@ def write_tensorboard(job: score_job.Job, found: dict[str, float]) -> None:
   writer.close()
 
 
-def _images(samples, size, name) -> image_sets.ImageSet:
-  """Makes a set of samples, cut to what counts of them."""
-
-  def pieces(count):
-    del count  # as they were drawn
-    for part in samples.parts():
-      yield image_sources.cut(part["images"], part["sizes"], size)
-
-  return image_sets.ImageSet(name, len(samples), pieces)
-
-
-def _sampler(run, key, labels) -> tasks.Sampler:
-  adapter = run.adapter
-  if not tasks.offers(run.task, "sample"):
-    raise errors.CommandError(
-      f"task {run.config.task} has nothing to sample: ask for --metrics="
-      f"{RECONSTRUCTION}"
-    )
-  if tasks.offers(adapter, "make_requested_sampler"):
-    asked = request.from_config(run.config, labels=labels)
-    return adapter.make_requested_sampler(
-      run.config, run.task, run.measured, key, asked
-    )
-  return adapter.make_sampler(run.config, run.task, run.measured, key)
-
-
-def _policy(source) -> str:
-  return "as in the reference" if source.num_classes else "none"
-
-
-def _labels(source, num) -> tuple[int, ...] | None:
-  """Takes the labels of evenly spaced records: the reference's histogram."""
-  if not source.num_classes:
-    return None
-  places = np.arange(num, dtype=np.int64) * len(source) // num
-  labels = np.empty(num, np.int64)
-  for start in range(0, num, 1024):
-    rows = slice(start, start + 1024)
-    labels[rows] = [x["label"] for x in source.read(places[rows])]
-  return tuple(int(x) for x in labels)
-
-
-def _label(job: score_job.Job) -> str:
-  args = job.args
-  number = args.num_samples or compare.CONVENTION
-  parts = [str(number), job.net.preprocess, f"seed{args.seed}"]
-  return "-".join(parts + (["raw"] if args.no_average else []))
-
-
-def _newest(workdir: Path) -> int:
-  """Returns the newest step that has a checkpoint, or -1."""
-  found = checkpoint.steps(rundir.RunDirectory(workdir).checkpoints)
-  return found[-1] if found else -1
+def _oldest(workdir: Path, results, passed) -> int:
+  """Returns the oldest step there is whose scores are not, or -1."""
+  for step in checkpoint.steps(rundir.RunDirectory(workdir).checkpoints):
+    folder = score_job.folder(workdir, step)
+    if step not in passed and not all(x.done(folder) for x in results):
+      return step
+  return -1
 
 
 def _ended(workdir: Path) -> bool:
   return rundir.RunDirectory(workdir).status().get("state") in _FINAL
 
 
-def _report_end(workdir: Path, step: int) -> int:
-  if step < 0:
+def _report_end(workdir: Path, passed) -> int:
+  """Ends well if any checkpoint there is has scores."""
+  steps = checkpoint.steps(rundir.RunDirectory(workdir).checkpoints)
+  if not steps and not passed:
     raise errors.CommandError(f"{workdir} has ended without a checkpoint")
+  failed = [passed.get(step) for step in steps]
+  if failed and all(failed):
+    raise failed[-1]
   return 0

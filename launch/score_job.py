@@ -33,4 +33,9 @@ class Job:
   @property
   def folder(self) -> Path:
     """Where this checkpoint's results go."""
-    return self.run.workdir / "eval" / str(self.step)
+    return folder(self.run.workdir, self.step)
+
+
+def folder(workdir: Path, step: int) -> Path:
+  """Returns where the results of a run's checkpoint go."""
+  return workdir / "eval" / str(step)

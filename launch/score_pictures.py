@@ -12,7 +12,14 @@ import numpy as np
 from PIL import Image
 
 from data import source as source_lib
-from evaluation import features, generation, image_sets, nearest, per_class
+from evaluation import (
+  atomic,
+  features,
+  generation,
+  image_sets,
+  nearest,
+  per_class,
+)
 from launch import datasets, errors, image_sources, pictures, runs, scores
 
 _SHOWN = 12
@@ -85,13 +92,12 @@ def sheet(workdir: Path, step: int, images: image_sets.ImageSet) -> None:
   count = min(columns * columns, images.num)
   shown = np.concatenate(list(images.take(count).pieces(count)))
   grid = Image.fromarray(pictures.grid(shown, columns=columns))
-  grid.save(_path(workdir, step, "scored"))
+  path = _path(workdir, step, "scored")
+  atomic.replace(path, lambda file: grid.save(file, format="png"))
 
 
 def _path(workdir: Path, step: int, name: str) -> Path:
-  folder = workdir / "samples"
-  folder.mkdir(exist_ok=True)
-  return folder / f"{step}-{name}.png"
+  return workdir / "samples" / f"{step}-{name}.png"
 
 
 def neighbours(
@@ -129,12 +135,15 @@ def neighbours(
   close = close.reshape(*shown.shape, *close.shape[1:])
   first = next(images.take(count).pieces(count))
   if jax.process_index() == 0:
-    nearest.figure(
-      first,
-      close[: len(first)],
-      near.distances,
-      natural.distances[:, 0],
+    atomic.replace(
       drawn.picture("nearest"),
+      lambda file: nearest.figure(
+        first,
+        close[: len(first)],
+        near.distances,
+        natural.distances[:, 0],
+        file,
+      ),
     )
   return {
     "memorised_fraction": nearest.memorised_fraction(fake, drawn.pool, real),
@@ -173,8 +182,11 @@ def classes(drawn: Drawn, found: features.Features) -> dict[str, float]:
       "no class has more than 3 images in both sets: raise --num_samples"
     )
   if jax.process_index() == 0:
-    path = drawn.picture("per-class")
-    per_class.figure(scored, drawn.source.class_names, path)
+    names = drawn.source.class_names
+    atomic.replace(
+      drawn.picture("per-class"),
+      lambda file: per_class.figure(scored, names, file),
+    )
   recall = [c.recall for c in scored]
   return {
     "class_precision_mean": float(np.mean([c.precision for c in scored])),

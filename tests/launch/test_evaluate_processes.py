@@ -34,7 +34,7 @@ def write_late(*arguments):
   write(*arguments)
 generation._write_part = write_late
 if os.environ.get("JAX_PROCESS_ID") == "1":
-  run_scores._newest = lambda workdir: -1
+  run_scores._oldest = lambda *_: -1
   run_scores._ended = lambda workdir: False
 tasks.ADAPTERS["toy"] = "tests.launch.toy"
 scores.open_network = lambda source, mode: tiny_network.make(source, mode)
@@ -113,8 +113,10 @@ def test_two_processes_score_a_run_as_one(tmp_path, monkeypatch):
     assert left["environment"]["devices"]["processes"] == 1
     assert right["environment"]["devices"]["processes"] == 2
     assert right["values"] == pytest.approx(left["values"], rel=1e-4)
-  (kept,) = one.glob("reference-*.npz")
-  _all_close(_moments(two / kept.name), _moments(kept))
+  references = sorted(one.glob("reference-*.npz"))
+  assert [x.name.split("-")[1] for x in references] == ["train", "validation"]
+  for kept in references:
+    _all_close(_moments(two / kept.name), _moments(kept))
   parts = sorted(one.rglob("part-*.npz"))
   assert parts
   for part in parts:

@@ -56,7 +56,7 @@ def test_training_scores_its_samples_on_a_schedule(run, capsys):
   # launch.evaluate compares with the same statistics.
   command = [f"--workdir={run}", "--metrics=fid", "--num_samples=20"]
   assert evaluate.main([*command, "--inception=random:0"]) == 0
-  path = run / "eval" / "8" / "scores-20-adm-seed0.json"
+  path = run / "eval" / "8" / "scores-20-adm-seed0-random-0.json"
   scored = report.read(path)["scores"]
   assert set(scored) == {"unofficial_frechet_adm_20"}
 

@@ -1,0 +1,126 @@
+"""Draws the samples of a run that are scored.
+
+Sample i is a function of the checkpoint, the seed and i alone, its label too:
+any first ones have nearly the histogram of the training split's labels.
+"""
+
+import itertools
+import math
+
+import jax
+import numpy as np
+
+from data import source as source_lib
+from evaluation import generation, image_sets
+from launch import (
+  errors,
+  image_sources,
+  request,
+  runs,
+  score_job,
+  scores,
+  tasks,
+)
+from training import sharding
+
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+def draw(job: score_job.Job, num: int) -> generation.Samples:
+  """Draws `num` samples, going on with those that are there."""
+  run, args = job.run, job.args
+  mesh = sharding.make_mesh({"data": -1})
+  batch = args.sample_batch or run.config.sample.batch
+  batch = -(-batch // mesh.size) * mesh.size
+  labels = deal(job.source, -(-num // batch) * batch)
+  sampler = make_sampler(run, jax.random.key(args.seed), labels)
+
+  def sample(indices: np.ndarray) -> dict[str, np.ndarray]:
+    placed = jax.device_put(indices, sharding.batch_sharding(mesh))
+    drawn = sampler(job.state, placed)
+    found = {"images": drawn.images, "sizes": drawn.sizes}
+    if labels is not None:
+      found["labels"] = np.asarray(labels, np.int32)[indices]
+    return scores.host(found)
+
+  identity = {
+    "step": job.step,
+    "seed": args.seed,
+    "average": not args.no_average,
+    "labels": policy(job.source),
+    "sampling": dict(run.config.sample),
+  }
+  if labels is not None:
+    identity["split"] = job.source.fingerprint
+  folder = f"samples-seed{args.seed}" + ("-raw" if args.no_average else "")
+  with scores.Bar("sampling (the first batch compiles)", num) as show:
+    return generation.generate(
+      sample,
+      num,
+      batch,
+      job.folder / folder,
+      identity=identity,
+      progress=show,
+    )
+
+
+def images(
+  samples: generation.Samples, size: int, name: str
+) -> image_sets.ImageSet:
+  """Makes a set of samples, cut to what counts of them."""
+
+  def pieces(count):
+    del count  # as they were drawn
+    for part in samples.parts():
+      yield image_sources.cut(part["images"], part["sizes"], size)
+
+  return image_sets.ImageSet(name, len(samples), pieces)
+
+
+def make_sampler(
+  run: runs.Run, key: jax.Array, labels: tuple[int, ...] | None
+) -> tasks.Sampler:
+  """Makes the sampler of a run, with labels of samples in order.
+
+  Raises:
+    CommandError: the task draws no samples.
+  """
+  adapter = run.adapter
+  if not tasks.offers(run.task, "sample"):
+    raise errors.CommandError(
+      f"task {run.config.task} has nothing to sample: ask for"
+      " --metrics=reconstruction"
+    )
+  if tasks.offers(adapter, "make_requested_sampler"):
+    asked = request.from_config(run.config, labels=labels)
+    return adapter.make_requested_sampler(
+      run.config, run.task, run.measured, key, asked
+    )
+  return adapter.make_sampler(run.config, run.task, run.measured, key)
+
+
+def policy(source: source_lib.Source) -> str:
+  """Names where the labels of samples come from."""
+  return "as in the training split" if source.num_classes else "none"
+
+
+def deal(source: source_lib.Source, num: int) -> tuple[int, ...] | None:
+  """Takes the label of record (i * stride) mod n for sample i.
+
+  The stride, near n / golden ratio and without a common factor, spreads any
+  first samples evenly over the records, and takes each record once in n.
+  """
+  if not source.num_classes:
+    return None
+  places = np.arange(num, dtype=np.int64) * _stride(len(source)) % len(source)
+  labels = np.empty(num, np.int64)
+  for start in range(0, num, 1024):
+    rows = slice(start, start + 1024)
+    labels[rows] = [x["label"] for x in source.read(places[rows])]
+  return tuple(int(x) for x in labels)
+
+
+def _stride(count: int) -> int:
+  near = round(_GOLDEN * count)
+  strides = (near + sign * d for d in itertools.count() for sign in (-1, 1))
+  return next(x for x in strides if x > 0 and math.gcd(x, count) == 1)
