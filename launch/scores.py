@@ -1,6 +1,7 @@
 """Scores extracted features, and says of every number what decides it."""
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ PAIRED = ("psnr", "ssim", "lpips")
 _LPIPS, _LPIPS_FILES = "alex", ("alexnet", "lpips_alex")
 # The images that precision, recall and KID take of a reference.
 REFERENCE_IMAGES = 10_000
+# Between lines of progress where there is no terminal.
+_SECONDS_A_LINE = 30
 # What a result names where no metric needs Inception.
 NO_NETWORK = "none"
 
@@ -236,21 +239,41 @@ def host(tree: Any) -> Any:
 
 
 class Bar:
-  """A progress bar on a terminal's stderr; nothing elsewhere."""
+  """A progress bar on a terminal's stderr; elsewhere a line now and then."""
 
   def __init__(self, what: str, total: int):
     """Names what is counted up to `total`."""
+    self._terminal = sys.stderr.isatty()
+    self._what = what
     self._bar = tqdm.tqdm(
-      total=total, desc=what, unit="image", disable=not sys.stderr.isatty()
+      total=total, desc=what, unit="image", disable=not self._terminal
     )
+    self._began: tuple[float, int] | None = None
+    self._said = time.monotonic()
 
   def __enter__(self) -> Callable[[int, int], None]:
     """Returns what to call with (done, total)."""
-    return lambda done, _: self._bar.update(done - self._bar.n)
+    return self._show
 
   def __exit__(self, *_) -> None:
     """Closes the bar."""
     self._bar.close()
+
+  def _show(self, done: int, total: int) -> None:
+    if self._terminal:
+      self._bar.update(done - self._bar.n)
+      return
+    now = time.monotonic()
+    # What was there already took no time.
+    began, first = self._began = self._began or (now, done)
+    if jax.process_index() == 0 and now - self._said >= _SECONDS_A_LINE:
+      self._said = now
+      rate = (done - first) / (now - began) if now > began else 0.0
+      print(
+        f"{self._what}: {done:,} of {total:,}, {rate:.3g} images/s",
+        file=sys.stderr,
+        flush=True,
+      )
 
 
 def add_options(parser: flags.Parser) -> None:
