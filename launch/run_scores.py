@@ -19,6 +19,7 @@ from launch import (
   colourless_scores,
   datasets,
   errors,
+  image_sources,
   reconstruction_scores,
   run_samples,
   runs,
@@ -118,6 +119,7 @@ def _open(
     CheckpointError: it is damaged, or no longer there.
   """
   run = runs.open_run(args.workdir)
+  _move_data(run.config, args)
   restored = run.restore(
     sharding.make_mesh({"data": -1}),
     average=not args.no_average,
@@ -125,6 +127,14 @@ def _open(
   )
   source = datasets.open_source(run.config, run.config.data.split)
   return score_job.Job(run, restored.state, restored.step, source, net, args)
+
+
+def _move_data(config, args) -> None:
+  """Takes --data_dir for the run's data, unless it is only a reference's."""
+  other = args.reference.startswith(image_sources.TFDS)
+  if args.data_dir and (config.data.source == "tfds" or not other):
+    with config.unlocked():
+      config.data.dir = args.data_dir
 
 
 def score_checkpoint(

@@ -10,9 +10,13 @@ X and Y: a folder of images, an .npz or .npy of images, samples of
 launch.sample, tfds:NAME/SPLIT, or statistics of launch.statistics, ADM or
 pytorch-fid; of X as statistics only what such a file allows is scored. Without
 --reference a run is compared with its training split. Sampling goes on where it
-was stopped. Every number says what decides it; the public Inception weights are
-fetched once, or given with --inception; with
-random:SEED, for tests, nothing is called FID.
+was stopped, and more samples add to those that are there; they stay in
+RUN/eval/STEP/samples-*, 50,000 of 256 x 256 pixels take 9.8 GB, and may be
+deleted. One job at a time draws from a checkpoint. --watch scores every
+checkpoint that it finds, oldest first, until training has ended: train.keep
+decides how many wait for it. Every number says what decides it; the public
+Inception weights are fetched once, or given with --inception; with random:SEED,
+for tests, nothing is called FID.
 """
 
 import argparse
@@ -33,6 +37,9 @@ from launch import (
   statistics_scores,
 )
 
+# Options of samples that a run draws, and of a run.
+_OF_DRAWN = ("num_samples", "reference", "seed", "sample_batch")
+_OF_RUNS = ("seed", "sample_batch", "no_average", "step", "watch", "poll")
 METRICS = (*compare.METRICS, *scores.PAIRED, *run_scores.METRICS)
 
 
@@ -131,15 +138,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   add("--sample_batch", type=int, default=0, help="default: sample.batch")
   add("--no_average", action="store_true", help="not the moving average")
   add("--step", type=int, help="of the checkpoint; default: the newest")
-  add("--watch", action="store_true", help="go on with new checkpoints")
+  add("--watch", action="store_true", help="each checkpoint, also new ones")
   add("--poll", type=float, default=30.0, help="seconds between looks")
   scores.add_options(parser)
   args = parser.parse_arguments(argv)
   scores.check_options(parser, args)
   if bool(args.samples) == bool(args.workdir):
     parser.error("give one of --samples=X and --workdir=RUN")
-  if args.step is not None and (args.watch or args.samples):
-    parser.error("--step belongs to --workdir=RUN without --watch")
   if args.num_samples < 0 or args.sample_batch < 0:
     parser.error("--num_samples and --sample_batch must not be negative")
   if args.dataset and args.dataset not in report.datasets():
@@ -150,9 +155,31 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   own = scores.PAIRED if args.samples else run_scores.METRICS
   known = (*compare.METRICS, *own)
   args.metrics = args.metrics.split(",") if args.metrics else compare.DEFAULT
+  _refuse_what_means_nothing(parser, args)
   for name in args.metrics:
     if name == "likelihood":
       parser.error("measure likelihood in a call of its own")
     if name not in known:
       parser.error(f"no metric {name!r}{flags.did_you_mean(name, known)}")
   return args
+
+
+def _refuse_what_means_nothing(
+  parser: flags.Parser, args: argparse.Namespace
+) -> None:
+  """Stops where an option would change nothing of what was asked for."""
+  pairs: list[tuple[str, Sequence[str]]] = []
+  if args.samples:
+    pairs.append(("--workdir=RUN", _OF_RUNS))
+  else:
+    pairs.append(("--samples=X", ("out", "transform")))
+    if not args.watch:
+      pairs.append(("--watch", ("poll",)))
+    if {*args.metrics} == {run_scores.RECONSTRUCTION}:
+      pairs.append(("scores of samples", _OF_DRAWN))
+  for owner, names in pairs:
+    for name in names:
+      if getattr(args, name) != parser.get_default(name):
+        parser.error(f"--{name} belongs to {owner}")
+  if args.step is not None and args.watch:
+    parser.error("--step belongs to --workdir=RUN without --watch")

@@ -287,7 +287,7 @@ def add_options(parser: flags.Parser) -> None:
   )
   add("--batch", type=int, default=64, help="images at a time, a process")
   add("--size", type=int, default=0, help="side of a central square")
-  add("--data_dir", default="", help="where TFDS datasets are")
+  add("--data_dir", default="", help="where TFDS datasets, or a run's, are")
   add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
 
 
