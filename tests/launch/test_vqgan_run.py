@@ -140,7 +140,7 @@ def test_reconstructions_are_scored_with_the_use_of_codes(workdir, monkeypatch):
   monkeypatch.setattr(scores, "open_network", make)
   command = [f"--workdir={workdir}", "--metrics=reconstruction"]
   assert evaluate.main([*command, "--inception=random:0"]) == 0
-  path = workdir / "eval" / "4" / "reconstruction-adm.json"
+  path = workdir / "eval" / "4" / "reconstruction-adm-random-0.json"
   found = report.read(path)["scores"]
   usage = {"codes_used", "codes_unused", "codes_perplexity"}
   distance = "unofficial_rfrechet_adm_8"
