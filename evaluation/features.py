@@ -191,6 +191,12 @@ def _gather(num, running, kept, kept_rows, rows, hashes, size) -> Features:
       )
       total[kind] = part if known is None else known.merge(part)
     sets.append(found)
+  sizes = sorted({tuple(map(int, found["size"][0])) for found in sets})
+  if len(sizes) > 1:
+    first, other = (" x ".join(map(str, size)) for size in sizes[:2])
+    raise image_sets.ImageSetError(
+      f"images are {first} and {other}; give them one size with --size=SIDE"
+    )
   order = np.concatenate([found["rows"] for found in sets])
   place = np.argsort(order)
   hashes = np.concatenate([found["hashes"] for found in sets])[place]
@@ -201,8 +207,7 @@ def _gather(num, running, kept, kept_rows, rows, hashes, size) -> Features:
     values = np.concatenate([found[f"kept/{kind}"] for found in sets])
     joined[kind] = values[kept_place]
   digest = image_sets.digest([row.tobytes() for row in hashes])
-  h, w = (int(x) for x in sets[0]["size"][0])
-  return Features(num, total, joined, (h, w), digest)
+  return Features(num, total, joined, sizes[0], digest)
 
 
 def _joined(rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class ImageSet:
       that number.
     labels: int [num], or None.
     notes: What a reader of the result should know.
+    read: Takes two numbers and returns the images from the first to before the
+      second; None where they only come in order.
   """
 
   name: str
@@ -43,11 +45,14 @@ class ImageSet:
   pieces: Callable[[int], Iterator[np.ndarray]]
   labels: np.ndarray | None = None
   notes: tuple[str, ...] = ()
+  read: Callable[[int, int], np.ndarray] | None = None
 
   def batches(
     self, size: int, index: int = 0, count: int = 1
   ) -> Iterator[tuple[int, np.ndarray]]:
     """Yields every `count`-th batch, beginning with the `index`-th.
+
+    The others are not even decoded where the set can be read anywhere.
 
     Args:
       size: Images in a batch; the last one has fewer.
@@ -60,26 +65,34 @@ class ImageSet:
     Raises:
       ImageSetError: Images differ in size, or are not as many as promised.
     """
-    seen = 0
-    for number, piece in enumerate(_rebatch(self._alike(size), size)):
-      if number % count == index:
-        yield seen, piece
-      seen += len(piece)
+    read, seen = self.read, 0
+    if read is not None and count > 1:
+      starts = range(index * size, self.num, count * size)
+      yield from self._alike(
+        (i, read(i, min(i + size, self.num))) for i in starts
+      )
+      return
+    alike = (piece for _, piece in self._alike(_numbered(self.pieces(size))))
+    for start, piece in _numbered(_rebatch(alike, size)):
+      if start // size % count == index:
+        yield start, piece
+      seen = start + len(piece)
     if seen != self.num:
       raise ImageSetError(f"{self.name} has {seen} images, not {self.num}")
 
-  def _alike(self, size: int) -> Iterator[np.ndarray]:
-    """Yields the pieces, once they are found to be of one size."""
-    shape, seen = None, 0
-    for piece in self.pieces(size):
-      if shape not in (None, piece.shape[1:]):
+  def _alike(
+    self, numbered: Iterable[tuple[int, np.ndarray]]
+  ) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields numbers and pieces, once they are found to be of one size."""
+    first = None
+    for start, piece in numbered:
+      first = piece if first is None else first
+      if piece.shape[1:] != first.shape[1:]:
         raise ImageSetError(
-          f"{self.name}: image {seen} is {_size(piece.shape)}, the first is"
-          f" {_size((1, *shape))}; give them one size with --size=SIDE"
+          f"{self.name}: image {start} is {_size(piece.shape)}, the first is"
+          f" {_size(first.shape)}; give them one size with --size=SIDE"
         )
-      shape = piece.shape[1:]
-      seen += len(piece)
-      yield piece
+      yield start, piece
 
   def take(self, num: int) -> "ImageSet":
     """Returns the first `num` images.
@@ -116,7 +129,9 @@ class ImageSet:
         yield piece[among(places, start, len(piece))]
 
     labels = None if self.labels is None else self.labels[places]
-    return dataclasses.replace(self, num=num, pieces=pieces, labels=labels)
+    return dataclasses.replace(
+      self, num=num, pieces=pieces, labels=labels, read=None
+    )
 
   def map(
     self, change: Callable[[np.ndarray], np.ndarray], name: str
@@ -126,9 +141,21 @@ class ImageSet:
     def pieces(size):
       return map(change, self.pieces(size))
 
-    return dataclasses.replace(
-      self, name=f"{self.name} ({name})", pieces=pieces
-    )
+    name = f"{self.name} ({name})"
+    read = self.read and (lambda *places: change(self.read(*places)))
+    return dataclasses.replace(self, name=name, pieces=pieces, read=read)
+
+
+def seekable(
+  name: str, num: int, read: Callable[[int, int], np.ndarray], **more: Any
+) -> ImageSet:
+  """Makes a set that can be read anywhere; see `ImageSet.read`."""
+
+  def pieces(size):
+    for start in range(0, num, size):
+      yield read(start, min(start + size, num))
+
+  return ImageSet(name, num, pieces, read=read, **more)
 
 
 def hashes(images: np.ndarray) -> list[bytes]:
@@ -195,12 +222,8 @@ def from_array(images: np.ndarray, name: str = "an array") -> ImageSet:
       f"{name} has shape {images.shape}, not [n, h, w, c] with n > 0"
     )
   to_rgb(images[:1], name)
-
-  def pieces(size):
-    for start in range(0, len(images), size):
-      yield to_rgb(images[start : start + size], name)
-
-  return ImageSet(name, len(images), pieces)
+  read = lambda start, stop: to_rgb(images[start:stop], name)
+  return seekable(name, len(images), read)
 
 
 def from_samples(samples: generation.Samples, name: str) -> ImageSet:
@@ -305,6 +328,16 @@ def _load(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
   except (OSError, ValueError) as error:
     raise ImageSetError(f"{path} cannot be read: {error}") from error
+
+
+def _numbered(
+  pieces: Iterable[np.ndarray],
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields each piece with the number of its first row."""
+  start = 0
+  for piece in pieces:
+    yield start, piece
+    start += len(piece)
 
 
 def _rebatch(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

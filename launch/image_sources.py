@@ -65,17 +65,15 @@ def from_source(
 ) -> image_sets.ImageSet:
   """Makes a set of the records of a source, decoded with Pillow."""
 
-  def pieces(count: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(source), count):
-      stop = min(start + count, len(source))
-      records = source.read(np.arange(start, stop))
-      images = [
-        fit(_decode(record, f"{name}, record {start + i}"), size)
-        for i, record in enumerate(records)
-      ]
-      yield stack(images, name)
+  def read(start: int, stop: int) -> np.ndarray:
+    records = source.read(np.arange(start, stop))
+    images = [
+      fit(_decode(record, f"{name}, record {start + i}"), size)
+      for i, record in enumerate(records)
+    ]
+    return stack(images, name)
 
-  return image_sets.ImageSet(name, len(source), pieces)
+  return image_sets.seekable(name, len(source), read)
 
 
 def from_folder(path: str | os.PathLike, size: int = 0) -> image_sets.ImageSet:
@@ -109,16 +107,17 @@ def from_folder(path: str | os.PathLike, size: int = 0) -> image_sets.ImageSet:
         f"{file} is not a readable image: {error}"
       ) from error
 
-  def pieces(count: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(names), count):
-      some = names[start : start + count]
-      yield stack([image(name) for name in some], str(path), some)
+  def read(start: int, stop: int) -> np.ndarray:
+    some = names[start:stop]
+    return stack([image(name) for name in some], str(path), some)
 
   labels = None
   if all("/" in name for name in names):
     tops = [name.partition("/")[0] for name in names]
     labels = np.unique(tops, return_inverse=True)[1]
-  return image_sets.ImageSet(str(path), len(names), pieces, labels, notes)
+  return image_sets.seekable(
+    str(path), len(names), read, labels=labels, notes=notes
+  )
 
 
 def from_run(

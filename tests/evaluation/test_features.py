@@ -168,6 +168,12 @@ np.savez(f"{out}/{index}.npz", pool=found.kept["pool"],
          mean=found.moments["pool"].mean,
          scatter=found.moments["pool"].scatter,
          spatial=found.moments["spatial"].scatter)
+images = {0: images, 1: images[:, :4]}[index]
+try:
+  features.extract(image_sets.from_array(images), tiny_network.make(), batch=4)
+  assert False, "images of two sizes"
+except image_sets.ImageSetError as error:
+  assert "4 x 8 and 8 x 8" in str(error), error
 json.dump([found.digest, found.count], open(f"{out}/{index}.json", "w"))
 """
 

@@ -62,6 +62,25 @@ def test_batches_have_their_size_whatever_the_pieces(size):
   np.testing.assert_array_equal(everything(images, size), IMAGES)
 
 
+def test_a_process_reads_its_own_batches_only():
+  seen = []
+
+  def read(start, stop):
+    seen.extend(range(start, stop))
+    return IMAGES[start:stop]
+
+  images = image_sets.seekable("seekable", 11, read)
+  images = images.take(10).map(lambda x: 255 - x, "inverted")
+  found = dict(images.batches(2, 1, 3))
+  assert list(found) == [2, 8] and seen == [2, 3, 8, 9]
+  for start, piece in found.items():
+    np.testing.assert_array_equal(piece, 255 - IMAGES[start : start + 2])
+  found = dict(images.spaced(5).batches(1, 1, 3))
+  assert list(found) == [1, 4]
+  np.testing.assert_array_equal(found[4], 255 - IMAGES[8:9])
+  np.testing.assert_array_equal(everything(images), 255 - IMAGES[:10])
+
+
 def test_take_and_map(tmp_path):
   images = image_sets.from_array(IMAGES).take(5)
   np.testing.assert_array_equal(everything(images, 2), IMAGES[:5])
