@@ -119,23 +119,31 @@ def extract(
   kept: dict[str, list[np.ndarray]] = {kind: [] for kind in keep}
   rows, kept_rows, hashes, size = [], [], [], (0, 0)
   index, processes = jax.process_index(), jax.process_count()
-  for start, piece in images.batches(batch, index, processes):
-    found = run(_padded(piece, batch))
-    size = piece.shape[1:3]
-    hashes += image_sets.hashes(piece)
-    rows.append(np.arange(start, start + len(piece)))
-    wanted = image_sets.among(places, start, len(piece))
-    kept_rows.append(rows[-1][wanted])
-    for kind in {*_MOMENTS, *keep}:
-      values = moments.check_finite(found[kind][: len(piece)])
-      if kind in running:
-        running[kind].add(values)
-      if kind in kept:
-        kept[kind].append(values[wanted])
-    if progress and index == 0:
-      # The others are about as far.
-      progress(min(start + processes * batch, images.num), images.num)
-  return _gather(images.num, running, kept, kept_rows, rows, hashes, size)
+  failed = None
+  try:
+    for start, piece in images.batches(batch, index, processes):
+      found = run(_padded(piece, batch))
+      size = piece.shape[1:3]
+      hashes += image_sets.hashes(piece)
+      rows.append(np.arange(start, start + len(piece)))
+      wanted = image_sets.among(places, start, len(piece))
+      kept_rows.append(rows[-1][wanted])
+      for kind in {*_MOMENTS, *keep}:
+        values = moments.check_finite(found[kind][: len(piece)])
+        if kind in running:
+          running[kind].add(values)
+        if kind in kept:
+          kept[kind].append(values[wanted])
+      if progress and index == 0:
+        # The others are about as far.
+        progress(min(start + processes * batch, images.num), images.num)
+  except ValueError as error:
+    if processes == 1:
+      raise
+    failed = error
+  return _gather(
+    images.num, running, kept, kept_rows, rows, hashes, size, failed
+  )
 
 
 def _jitted(net: Network, devices: Sequence[jax.Device]):
@@ -161,8 +169,13 @@ def _padded(images: np.ndarray, batch: int) -> np.ndarray:
   return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
 
-def _gather(num, running, kept, kept_rows, rows, hashes, size) -> Features:
-  """Brings the parts of all processes together, the same on each."""
+def _gather(
+  num, running, kept, kept_rows, rows, hashes, size, failed
+) -> Features:
+  """Brings the parts of all processes together, the same on each.
+
+  Where one has failed all raise its error: none waits for another.
+  """
   arrays = {
     "rows": _joined(rows),
     "kept_rows": _joined(kept_rows),
@@ -178,9 +191,13 @@ def _gather(num, running, kept, kept_rows, rows, hashes, size) -> Features:
       arrays[f"{kind}/count"] = np.array([part.count])
       arrays[f"{kind}/mean"] = part.mean[None]
       arrays[f"{kind}/scatter"] = part.scatter[None]
+  if failed is not None:
+    arrays = {"error": np.array(str(failed))}
   everyone = [arrays] if jax.process_count() == 1 else _exchange(arrays)
   sets, total = [], {kind: None for kind in running}
   for found in everyone:
+    if "error" in found:
+      raise image_sets.ImageSetError(str(found["error"])) from failed
     if not len(found["rows"]):
       continue
     for kind, known in total.items():

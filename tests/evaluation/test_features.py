@@ -174,6 +174,16 @@ try:
   assert False, "images of two sizes"
 except image_sets.ImageSetError as error:
   assert "4 x 8 and 8 x 8" in str(error), error
+def read(start, stop):
+  if start == 4:  # of the second process
+    raise image_sets.ImageSetError("a broken picture")
+  return np.zeros((stop - start, 8, 8, 3), np.uint8)
+try:
+  broken = image_sets.seekable("broken", 21, read)
+  features.extract(broken, tiny_network.make(), batch=4)
+  assert False, "a broken picture"
+except image_sets.ImageSetError as error:
+  assert "a broken picture" in str(error), error
 json.dump([found.digest, found.count], open(f"{out}/{index}.json", "w"))
 """
 
