@@ -5,8 +5,8 @@
 #     --workdir=/shared/runs/dct --config.mesh.data=-1 --config.mesh.fsdp=8
 #
 # Two minutes before the time limit, and when it is preempted, the job saves a
-# checkpoint and queues itself again: the same command resumes. A command that
-# fails ends the job. Run it from the checkout, installed with
+# checkpoint and queues itself again, at most MAX_RESTARTS times (100): the same
+# command resumes. A command that fails ends the job. Run it from the checkout, installed with
 # `make install EXTRA=cuda`; the work directory has to be on a shared disk.
 #SBATCH --job-name=tessera
 #SBATCH --nodes=2
@@ -33,6 +33,10 @@ srun --kill-on-bad-exit=1 .venv/bin/python -m launch.train \
   --config.platform=gpu "$@" || code=$?
 
 if [[ $code =~ ^($resumable)$ ]]; then
+  if ((${SLURM_RESTART_COUNT:-0} >= ${MAX_RESTARTS:-100})); then
+    echo "stopped after $SLURM_RESTART_COUNT restarts, and not queued again"
+    exit "$code"
+  fi
   echo "stopped; queueing job $SLURM_JOB_ID again"
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -5,7 +5,8 @@
 #     --metrics=fid,sfid,precision_recall --num_samples=10000
 #
 # Ends when the training has. Sampling goes on where it was stopped, so a job
-# that reaches its time limit or is preempted queues itself again. Run it from
+# that reaches its time limit or is preempted queues itself again, at most
+# MAX_RESTARTS times (100; sbatch --export=ALL,MAX_RESTARTS=N). Run it from
 # the checkout, installed with `make install EXTRA=cuda`. On a TPU pod the same
 # is `launch/tpu_pod.sh ... -- python -m launch.evaluate --watch ...`.
 #SBATCH --job-name=tessera-evaluate
@@ -30,6 +31,10 @@ srun --kill-on-bad-exit=1 .venv/bin/python -m launch.evaluate \
 
 # 143: SLURM ended the steps.
 if [[ -n $terminated ]] || ((code == 143)); then
+  if ((${SLURM_RESTART_COUNT:-0} >= ${MAX_RESTARTS:-100})); then
+    echo "stopped after $SLURM_RESTART_COUNT restarts, and not queued again"
+    exit "$code"
+  fi
   echo "stopped; queueing job $SLURM_JOB_ID again"
   scontrol requeue "$SLURM_JOB_ID"
 fi
