@@ -22,6 +22,7 @@ from launch import (
   flags,
   image_sources,
   reconstruction_scores,
+  run_samples,
   runs,
   score_job,
   scores,
@@ -70,19 +71,18 @@ def make(
   metrics = scored.metrics.split(",")
   if not tasks.offers(run.task, "sample"):
     return Reconstructions(run, net, mesh)
+  drawn = config.sample.batch
+  source = datasets.open_source(config, config.data.split)
+  labels = run_samples.deal(source, -(-scored.num // drawn) * drawn)
   return Scores(
-    run.adapter.make_sampler(config, run.task, run.measured, key),
+    run_samples.make_sampler(run, key, labels),
     scored.num,
-    config.sample.batch,
+    drawn,
     scored.every,
     net,
-    lambda: split_statistics.open_or_make(
-      run,
-      datasets.open_source(config, config.data.split),
-      net,
-      scored.batch,
-    ),
+    lambda: split_statistics.open_or_make(run, source, net, scored.batch),
     metrics,
+    scored.batch,
   )
 
 
@@ -100,6 +100,7 @@ class Scores:
     net: features.Network,
     make_reference: Callable[[], reference.Statistics],
     metrics: Sequence[str] = compare.DEFAULT,
+    extracted: int = 64,
   ):
     """Prepares; nothing is measured before the first `run`.
 
@@ -111,6 +112,7 @@ class Scores:
       net: Inception.
       make_reference: gives what samples are compared with.
       metrics: of `compare.METRICS`.
+      extracted: images at a time through Inception, a process.
     """
     self.every = every
     self._sampler = sampler
@@ -119,6 +121,7 @@ class Scores:
     self._net = net
     self._make_reference = make_reference
     self._metrics = metrics
+    self._extracted = extracted
     self._against: reference.Statistics | None = None
 
   def run(self, state: state_lib.State, step: int) -> evaluators.Result:
@@ -129,7 +132,7 @@ class Scores:
     images = image_sets.ImageSet(
       f"samples of step {step}", self._num, lambda count: self._pieces(state)
     )
-    extracted = features.extract(images, net, batch=self._batch_size)
+    extracted = features.extract(images, net, batch=self._extracted)
     found, _ = scores.score(
       extracted, net, images.name, against, against.features, self._metrics
     )

@@ -5,7 +5,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from evaluation import reference, report
+from evaluation import features, reference, report
 from launch import evaluate, scores, tasks, train
 from tests.evaluation import tiny_network
 from tests.launch import toy
@@ -59,6 +59,33 @@ def test_training_scores_its_samples_on_a_schedule(run, capsys):
   path = run / "eval" / "8" / "scores-20-adm-seed0-random-0.json"
   scored = report.read(path)["scores"]
   assert set(scored) == {"unofficial_frechet_adm_20"}
+
+
+def test_samples_have_the_labels_of_the_split_and_a_batch_of_their_own(
+  tmp_path, monkeypatch
+):
+  labels, batches = [], []
+
+  def make(config, task, measured, key, request):
+    labels.append(request.labels)
+    return toy.make_sampler(config, task, measured, key)
+
+  def extract(images, net, *, batch, **options):
+    batches.append(batch)
+    return extract_features(images, net, batch=batch, **options)
+
+  extract_features = features.extract
+  monkeypatch.setattr(toy, "make_requested_sampler", make, raising=False)
+  monkeypatch.setattr(toy, "SAMPLING", (), raising=False)
+  monkeypatch.setattr(features, "extract", extract)
+  config = make_config(tmp_path, batch=8)
+  for name in ("temperature", "top_k", "top_p", "guidance"):
+    config.sample[name] = 1
+  train.train(config.lock(), tmp_path / "run", write_tensorboard=False)
+  with np.load(tmp_path / "data.npz") as data:
+    expected = data["train_labels"][np.arange(20) * 23 % 40]
+  np.testing.assert_array_equal(labels, [expected])
+  assert set(batches) == {8}
 
 
 def test_a_first_stage_scores_its_reconstructions(tmp_path, monkeypatch):
