@@ -8,6 +8,7 @@ import itertools
 import math
 
 import jax
+import ml_collections
 import numpy as np
 
 from data import source as source_lib
@@ -32,7 +33,7 @@ def draw(job: score_job.Job, num: int) -> generation.Samples:
   mesh = sharding.make_mesh({"data": -1})
   batch = args.sample_batch or run.config.sample.batch
   batch = -(-batch // mesh.size) * mesh.size
-  labels = deal(job.source, -(-num // batch) * batch)
+  labels = labels_of(run.config, job.source, -(-num // batch) * batch)
   sampler = make_sampler(run, jax.random.key(args.seed), labels)
 
   def sample(indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -47,7 +48,7 @@ def draw(job: score_job.Job, num: int) -> generation.Samples:
     "step": job.step,
     "seed": args.seed,
     "average": not args.no_average,
-    "labels": policy(job.source),
+    "labels": policy(run.config, job.source),
     "sampling": dict(run.config.sample),
   }
   if labels is not None:
@@ -99,19 +100,32 @@ def make_sampler(
   return adapter.make_sampler(run.config, run.task, run.measured, key)
 
 
-def policy(source: source_lib.Source) -> str:
+def policy(config: ml_collections.ConfigDict, source: source_lib.Source) -> str:
   """Names where the labels of samples come from."""
-  return "as in the training split" if source.num_classes else "none"
+  takes = takes_labels(config, source)
+  return "as in the training split" if takes else "none"
 
 
-def deal(source: source_lib.Source, num: int) -> tuple[int, ...] | None:
+def takes_labels(
+  config: ml_collections.ConfigDict, source: source_lib.Source
+) -> bool:
+  """Says whether a run's model is told classes, and its dataset has some."""
+  return bool(source.num_classes) and config.model.get("num_classes", -1) != 0
+
+
+def labels_of(
+  config: ml_collections.ConfigDict, source: source_lib.Source, num: int
+) -> tuple[int, ...] | None:
+  """Returns the labels of `num` samples of a run; None where it takes none."""
+  return deal(source, num) if takes_labels(config, source) else None
+
+
+def deal(source: source_lib.Source, num: int) -> tuple[int, ...]:
   """Takes the label of record (i * stride) mod n for sample i.
 
   The stride, near n / golden ratio and without a common factor, spreads any
   first samples evenly over the records, and takes each record once in n.
   """
-  if not source.num_classes:
-    return None
   places = np.arange(num, dtype=np.int64) * _stride(len(source)) % len(source)
   labels = np.empty(num, np.int64)
   for start in range(0, num, 1024):

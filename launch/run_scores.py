@@ -207,7 +207,7 @@ def score_samples(job: score_job.Job, metrics: Sequence[str]) -> dict[str, Any]:
     average=not args.no_average,
     seed=args.seed,
     sampling=dict(job.run.config.sample),
-    labels=run_samples.policy(job.source),
+    labels=run_samples.policy(job.run.config, job.source),
     num_reference=against.pool.count,
     reference_metadata=against.metadata,
   )

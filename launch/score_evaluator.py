@@ -73,7 +73,8 @@ def make(
     return Reconstructions(run, net, mesh)
   drawn = config.sample.batch
   source = datasets.open_source(config, config.data.split)
-  labels = run_samples.deal(source, -(-scored.num // drawn) * drawn)
+  count = -(-scored.num // drawn) * drawn
+  labels = run_samples.labels_of(config, source, count)
   return Scores(
     run_samples.make_sampler(run, key, labels),
     scored.num,

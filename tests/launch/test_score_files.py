@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation import generation, report
-from launch import evaluate, run_samples
+from launch import evaluate, flags, run_samples
 from tests.launch import scored_run
 
 BOTH = {"unofficial_frechet_adm_20", "unofficial_is_adm_20"}
@@ -125,3 +125,13 @@ def test_any_first_labels_have_nearly_the_histogram_of_all(count):
     wanted = np.bincount(records, minlength=17) * min(num / count, 2)
     slack = 0 if num % count == 0 else 3
     assert abs(found - wanted).max() <= slack
+
+
+def test_a_model_without_classes_takes_no_labels_of_its_split():
+  source = Sorted(np.arange(17))
+  blind = flags.load("configs/dct_clevr.py")
+  assert run_samples.labels_of(blind, source, 5) is None
+  assert run_samples.policy(blind, source) == "none"
+  told = flags.load("configs/dct_scenes.py")
+  assert len(run_samples.labels_of(told, source, 5)) == 5
+  assert run_samples.policy(told, source) == "as in the training split"
