@@ -1,14 +1,17 @@
 """Loads Inception's weights from any of the files in use, or draws them.
 
-load()                      the public file, fetched once
+load()                      the public file, fetched and converted once
 load("w.pth")               the public file, .pb of 2015, .safetensors
 load("random:0")            for tests; never gives a FID
 """
 
+import contextlib
 import dataclasses
+import hashlib
 import os
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +56,7 @@ def load(source: str | os.PathLike | None = None) -> Weights:
     OSError: The file cannot be opened.
   """
   if source is None:
-    source = download.fetch("inception")
+    return _public(Path(download.fetch("inception")))
   name = os.fspath(source)
   if name.startswith(RANDOM):
     seed = name.removeprefix(RANDOM)
@@ -68,12 +71,26 @@ def load(source: str | os.PathLike | None = None) -> Weights:
     tensors, metadata = safetensors.load(name)
     if metadata.get("sha256"):
       # A converted file stands for the one that it was made of.
+      if metadata.get("content") != _content(tensors):
+        raise ValueError(f"{name} is damaged: convert it again")
       digest = metadata["sha256"]
       return Weights(inception.convert(tensors), digest, official(digest))
   else:
     tensors = torch_file.state_dict(name)
   digest = download.sha256(name)
   return Weights(inception.convert(tensors), digest, official(digest))
+
+
+def _public(path: Path) -> Weights:
+  """Loads the copy beside the public file, which the first time makes."""
+  copy = path.with_suffix(".safetensors")
+  try:
+    return load(copy)
+  except (OSError, ValueError):  # not there yet, or damaged
+    found = load(path)
+  with contextlib.suppress(OSError, ValueError):  # a cache one may only read
+    save(copy, path)
+  return found
 
 
 def save(path: str | os.PathLike, source: str | os.PathLike) -> None:
@@ -84,7 +101,17 @@ def save(path: str | os.PathLike, source: str | os.PathLike) -> None:
   else:
     tensors = torch_file.state_dict(name)
   kept = {key: tensors[key] for key in inception.shapes() if key in tensors}
-  safetensors.save(path, kept, {"sha256": download.sha256(name)})
+  metadata = {"sha256": download.sha256(name), "content": _content(kept)}
+  safetensors.save(path, kept, metadata)
+
+
+def _content(tensors: Mapping[str, np.ndarray]) -> str:
+  """Returns the SHA-256 of names and values."""
+  digest = hashlib.sha256()
+  for name in sorted(tensors):
+    digest.update(name.encode())
+    digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+  return digest.hexdigest()
 
 
 def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:

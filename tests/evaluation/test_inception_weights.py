@@ -4,7 +4,7 @@ import pytest
 
 from evaluation import inception_weights
 from tests.weights import torch_writer
-from weights import download, graph_file
+from weights import download, graph_file, torch_file
 
 
 def field(number: int, value) -> bytes:
@@ -67,6 +67,30 @@ def test_every_kind_of_file_gives_the_same_weights(tmp_path):
     assert equal(found.params, expected.params), path
     assert not found.random and not found.official
   assert found.sha256 == download.sha256(pth)
+
+
+def test_the_public_file_is_converted_once(tmp_path, monkeypatch):
+  tensors = inception_weights.random_tensors(7)
+  named = {k: torch_writer.tensor(v) for k, v in tensors.items()}
+  pth = tmp_path / "public.pth"
+  pth.write_bytes(torch_writer.stream_bytes(named))
+  monkeypatch.setattr(download, "fetch", lambda name: pth)
+  first = inception_weights.load()
+  copy = tmp_path / "public.safetensors"
+  assert first.sha256 == download.sha256(pth) and copy.is_file()
+  with monkeypatch.context() as patch:
+    patch.setattr(torch_file, "state_dict", None)  # not read again
+    again = inception_weights.load()
+  assert equal(again.params, first.params) and again.sha256 == first.sha256
+  whole = copy.read_bytes()
+  flipped = bytearray(whole)
+  flipped[len(whole) // 2] ^= 1
+  for damaged in (whole[:1000], bytes(flipped)):
+    copy.write_bytes(damaged)
+    with pytest.raises(ValueError):
+      inception_weights.load(copy)
+    assert equal(inception_weights.load().params, first.params)
+    assert equal(inception_weights.load(copy).params, first.params)
 
 
 def test_names_in_the_graph_follow_the_towers():
