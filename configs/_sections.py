@@ -40,6 +40,7 @@ def evaluation(
   section.scores.num = 5000  # samples or reconstructions: fid_adm_5k
   section.scores.batch = 64  # images at a time through Inception, a process
   section.scores.inception = ""  # its file; the public one by default
+  section.scores.reference = ""  # statistics; by default of the training split
   section.scores.preprocess = "adm"  # or "pytorch_fid", "clean"
   section.scores.metrics = metrics
   return section

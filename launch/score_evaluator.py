@@ -39,10 +39,11 @@ def open_network(
   """Loads Inception where scores are scheduled, else returns None.
 
   Before the first step: a run does not find out after a day that a metric is
-  misspelt or that the weights are absent.
+  misspelt, or that the weights or the reference are absent.
 
   Raises:
-    ValueError: `config.eval.scores` does not fit the task, or no weights.
+    ValueError: `config.eval.scores` does not fit the task, no weights, or no
+      statistics of these weights.
   """
   scored = config.eval.get("scores")
   if not scored or not scored.every:
@@ -60,7 +61,25 @@ def open_network(
     )
   if not tasks.offers(task, "sample") and colourless_scores.needed(config):
     return colourless_scores.no_network()
-  return scores.open_network(scored.inception, scored.preprocess)
+  net = scores.open_network(scored.inception, scored.preprocess)
+  if scored.get("reference") and not tasks.offers(task, "sample"):
+    raise errors.CommandError(
+      "eval.scores.reference is of samples: reconstructions are compared with"
+      " the evaluation split"
+    )
+  _given_reference(scored, net)
+  return net
+
+
+def _given_reference(
+  scored: ml_collections.ConfigDict, net: features.Network
+) -> reference.Statistics | None:
+  """Reads `eval.scores.reference`, if there is one."""
+  if not scored.get("reference"):  # runs from before it was a field lack it
+    return None
+  found = reference.load(scored.reference)
+  reference.check_made_with(found, net)
+  return found
 
 
 def make(
@@ -81,7 +100,10 @@ def make(
     drawn,
     scored.every,
     net,
-    lambda: split_statistics.open_or_make(run, source, net, scored.batch),
+    lambda: (
+      _given_reference(scored, net)
+      or split_statistics.open_or_make(run, source, net, scored.batch)
+    ),
     metrics,
     scored.batch,
   )

@@ -123,3 +123,29 @@ def test_wrong_scores_are_refused_before_the_first_step(tmp_path, wrong, said):
   with pytest.raises(ValueError, match=said):
     train.train(config, tmp_path / "run", write_tensorboard=False)
   assert not (tmp_path / "run").exists()
+
+
+def test_training_scores_against_a_given_file(run, tmp_path, capsys):
+  (kept,) = (run / "eval").glob("reference-train-40-full-adm-*.npz")
+  given = kept.rename(tmp_path / "given.npz")
+  first = read(run, "eval/unofficial_frechet_adm_20")
+  again = tmp_path / "again"
+  config = make_config(tmp_path, reference=str(given)).lock()
+  train.train(config, again, write_tensorboard=False)
+  assert read(again, "eval/unofficial_frechet_adm_20") == first
+  # The split was not measured again.
+  assert not list((again / "eval").glob("reference-*.npz"))
+
+
+@pytest.mark.parametrize("what", ["absent", "of other weights"])
+def test_a_reference_that_is_none_ends_a_run_before_it_begins(
+  what, run, tmp_path
+):
+  (kept,) = (run / "eval").glob("reference-train-40-full-adm-*.npz")
+  fields = {"reference": str(tmp_path / "none.npz")}
+  if what == "of other weights":
+    fields = {"reference": str(kept), "inception": "random:1"}
+  config = make_config(tmp_path, **fields).lock()
+  with pytest.raises(ValueError, match=r"is absent|was made with weights"):
+    train.train(config, tmp_path / "other", write_tensorboard=False)
+  assert not (tmp_path / "other" / "checkpoints").exists()
