@@ -36,7 +36,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.size = (int(side), int(side))
   config.model.multipliers, config.model.attention = SIDES[side]
   config.model.resolution = int(side)
-  config.quantizer.temperature.steps = 0  # train.num_steps
   config.optimizer.schedule = "cosine"
   config.optimizer.peak = 2e-4
   config.optimizer.warmup_steps = 500

@@ -97,7 +97,8 @@ def remarks(config: ml_collections.ConfigDict) -> list[str]:
   ]
   num_steps = config.train.num_steps
   anneal = config.quantizer.temperature
-  if config.quantizer.name == "gumbel" and anneal.steps > num_steps:
+  gumbel = config.quantizer.name == "gumbel"
+  if gumbel and anneal.steps > 1.01 * num_steps:
     found.append(
       f"quantizer.temperature.steps {anneal.steps} is more than "
       f"train.num_steps {num_steps}: the temperature never comes near "
