@@ -47,7 +47,11 @@ def tables(workdir: Path, dataset: str) -> Iterator[dict[str, Any]]:
 
 def _of_file(content, path: Path, dataset) -> Iterator[dict[str, Any]]:
   step = path.parent.name
-  if "figures" in content:
+  if path.name == "eval.json":  # of the run itself: scalars by evaluator
+    for name, values in content.items():
+      if isinstance(values, Mapping):
+        yield _table(f"{name}, step {step}", values)
+  elif "figures" in content:
     figures = [demo_figures.Figure(**x) for x in content["figures"]]
     rows = demo_figures.rows(figures)
     yield {
@@ -65,10 +69,6 @@ def _of_file(content, path: Path, dataset) -> Iterator[dict[str, Any]]:
     if not content["comparable"]:
       note += ": not comparable"
     yield _table(content["metric"], content["values"]) | {"note": note}
-  else:
-    for name, values in content.items():
-      if isinstance(values, Mapping):
-        yield _table(f"{name}, step {step}", values)
 
 
 def _of_pictures(content, step, dataset) -> Iterator[dict[str, Any]]:

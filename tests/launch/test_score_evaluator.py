@@ -7,6 +7,7 @@ import pytest
 
 from evaluation import features, reference, report
 from launch import evaluate, scores, tasks, train
+from launch import report as html_report
 from tests.evaluation import tiny_network
 from tests.launch import toy
 
@@ -123,6 +124,12 @@ def test_wrong_scores_are_refused_before_the_first_step(tmp_path, wrong, said):
   with pytest.raises(ValueError, match=said):
     train.train(config, tmp_path / "run", write_tensorboard=False)
   assert not (tmp_path / "run").exists()
+
+
+def test_the_page_of_a_run_shows_scores_of_training(run):
+  page = html_report.write(run).read_text("utf-8")
+  assert "scores, step 8" in page
+  assert "unofficial_frechet_adm_20" in page
 
 
 def test_training_scores_against_a_given_file(run, tmp_path, capsys):
