@@ -61,3 +61,27 @@ class Source(Protocol):
 def has_pictures(source: Source) -> bool:
   """Says whether records have an `image`: all but those of codes."""
   return "codes" not in source.fields
+
+
+class Part:
+  """Some records of a source, in a given order; a `Source`.
+
+  Args:
+    source: which they are of.
+    indices: int [k], in any order and as often as wanted.
+  """
+
+  def __init__(self, source: Source, indices: np.ndarray):
+    self._source = source
+    self._indices = np.asarray(indices, np.int64)
+    self.name = source.name
+    self.num_classes = source.num_classes
+    self.class_names = source.class_names
+    self.fields = source.fields
+    self.fingerprint = f"{source.fingerprint} {len(self._indices)} records"
+
+  def __len__(self) -> int:
+    return len(self._indices)
+
+  def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
+    return self._source.read(self._indices[indices])

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from data import order
+from data import source as source_lib
 from evaluation import image_sets, pixels
 from launch import (
   code_usage,
@@ -19,7 +21,6 @@ from launch import (
   errors,
   image_sources,
   score_job,
-  score_pictures,
   scores,
   split_statistics,
   tasks,
@@ -41,7 +42,7 @@ def reconstruct(
 
   Args:
     job: the checkpoint; its `source` is not looked at.
-    num: only so many of the split's first images; 0 takes all.
+    num: only so many of the split's images, evenly spaced; 0 takes all.
     metrics: of METRICS.
     mesh: where the state lives; all devices by default.
   """
@@ -52,7 +53,7 @@ def reconstruct(
     )
   source = datasets.open_source(run.config, run.config.data.eval_split)
   if num and num < len(source):
-    source = score_pictures.Part(source, np.arange(num))
+    source = source_lib.Part(source, order.subset(num, len(source)))
   mesh = sharding.make_mesh({"data": -1}) if mesh is None else mesh
   batches = lambda: datasets.eval_batches(
     run.config, run.adapter, run.measured, source, mesh

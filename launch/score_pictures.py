@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from data import order
 from data import source as source_lib
 from evaluation import (
   atomic,
@@ -28,28 +29,6 @@ _HELD_OUT = 1000
 _SAMPLES = 1000
 # Of the sheet of samples: pictures in a row, and the width of a row in pixels.
 _COLUMNS, _WIDEST = 8, 1024
-
-
-class Part:
-  """Some records of a source, in a given order; a `source.Source`."""
-
-  def __init__(self, source: source_lib.Source, indices: np.ndarray):
-    """Takes the records at `indices`, int [k]."""
-    self._source = source
-    self._indices = np.asarray(indices, np.int64)
-    self.name = source.name
-    self.num_classes = source.num_classes
-    self.class_names = source.class_names
-    self.fields = source.fields
-    self.fingerprint = f"{source.fingerprint} {len(self._indices)} records"
-
-  def __len__(self) -> int:
-    """Returns their number."""
-    return len(self._indices)
-
-  def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
-    """Returns records by their place in this part."""
-    return self._source.read(self._indices[indices])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +96,7 @@ def neighbours(
   fake = found.kept["pool"][:_SAMPLES]
   run, net = drawn.run, drawn.net
   held = datasets.open_source(run.config, run.config.data.eval_split)
-  held = Part(held, np.arange(min(_HELD_OUT, len(held))))
+  held = source_lib.Part(held, order.subset(_HELD_OUT, len(held)))
   real = scores.extract(
     image_sources.from_run(run, held, drawn.size),
     net,
@@ -129,7 +108,9 @@ def neighbours(
   count = min(_SHOWN, len(fake))
   shown = near.indices[:count]
   training = image_sources.from_run(
-    run, Part(drawn.source, drawn.places[shown.reshape(-1)]), drawn.size
+    run,
+    source_lib.Part(drawn.source, drawn.places[shown.reshape(-1)]),
+    drawn.size,
   )
   close = np.concatenate(list(training.pieces(64)))
   close = close.reshape(*shown.shape, *close.shape[1:])

@@ -4,7 +4,6 @@ What a sample is given comes from the request, or from the evaluation split:
 sample i then takes that of record i.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -120,28 +119,11 @@ def _given(task, frozen, rows, label, keep):
 
 def _read(source, indices, encode):
   """Return evaluation rows of records, one an index, round and round."""
-  picked = _Picked(source, indices % len(source))
+  picked = source_lib.Part(source, indices % len(source))
   (batch,) = batches_lib.eval_batches(picked, encode, batch_size=len(indices))
   return {
     name: x for name, x in batch.items() if name not in ("mask", "example_id")
   }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Picked:
-  """Some records of a source; a `source.Source`."""
-
-  source: source_lib.Source
-  indices: np.ndarray
-
-  def __getattr__(self, name):
-    return getattr(self.source, name)
-
-  def __len__(self):
-    return len(self.indices)
-
-  def read(self, indices):
-    return self.source.read(self.indices[np.asarray(indices)])
 
 
 def _check(task, request):
