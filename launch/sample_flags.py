@@ -46,12 +46,7 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
   """Parses the command line of launch.sample."""
   parser = flags.Parser(doc, "launch.sample")
   add = parser.add_argument
-  add("--workdir", type=Path, help="directory of a run")
-  add(
-    "--weights",
-    help="exported weights instead: a path, or what ships: "
-    + ", ".join(trained.shipped()),
-  )
+  trained.add_options(parser, "directory of a run")
   add("--out", type=Path, required=True, help="folder to write")
   add("--num_samples", type=_positive, default=64, help="default 64")
   add("--seed", type=int, default=0, help="default 0")

@@ -19,12 +19,7 @@ def parse(
   """Parses the command line; returns the options and the overrides."""
   parser = flags.Parser(doc, "launch.tokenize")
   add = parser.add_argument
-  add("--workdir", type=Path, help="run directory of a first stage")
-  add(
-    "--weights",
-    help="exported weights instead: a path, or what ships: "
-    + ", ".join(trained.shipped()),
-  )
+  trained.add_options(parser, "run directory of a first stage")
   add("--palette", type=int, help="so many colours, by k-means (f = 1)")
   add("--pixels", action="store_true", help="shades of grey as codes (f = 1)")
   add(

@@ -23,6 +23,16 @@ from training import task as task_lib
 from weights import safetensors
 
 
+def add_options(parser: flags.Parser, run: str) -> None:
+  """Adds --workdir, of which `run` says what it is, and --weights instead."""
+  parser.add_argument("--workdir", type=Path, help=run)
+  parser.add_argument(
+    "--weights",
+    help="exported weights instead: a path, or what ships: "
+    + ", ".join(shipped()),
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
   """Exported weights, usable where a `runs.Run` is sampled from.
