@@ -14,7 +14,7 @@ _PICTURES = (
   "train from pictures, with the data.source and data.dir of the first stage's "
   "config and with tokenizer.weights naming its run"
 )
-_REMEDIES = {"crop": "tokenize again, `launch.tokenize` writes it now"}
+_REMEDIES = {"crop": "tokenize again: `launch.tokenize` writes it"}
 MAX_BOXES = 64  # of a row; the largest are kept
 MAX_FIGURES = 4  # of key points of a row; the first are kept
 

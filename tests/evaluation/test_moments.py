@@ -10,7 +10,7 @@ from evaluation import moments
 X = (np.random.RandomState(0).randn(101, 7) * 3 + 1000).astype(np.float32)
 
 
-def check(found):
+def _assert_moments_of_x(found):
   exact = np.float64(X)
   assert found.count == len(X)
   np.testing.assert_allclose(found.mean, exact.mean(0), rtol=1e-12)
@@ -19,7 +19,7 @@ def check(found):
 
 
 def test_moments_of_one_batch_are_numpys():
-  check(moments.of(X))
+  _assert_moments_of_x(moments.of(X))
 
 
 @settings(max_examples=40, deadline=None)
@@ -35,7 +35,7 @@ def test_any_split_merged_in_any_order_gives_the_same(cuts, seed, data):
   while len(parts) > 1:
     i = data.draw(st.integers(0, len(parts) - 2))
     parts[i : i + 2] = [parts[i].merge(parts[i + 1])]
-  check(parts[0])
+  _assert_moments_of_x(parts[0])
 
 
 @pytest.mark.parametrize("size", [1, 100, 1024, 1500, 5000])
@@ -61,7 +61,7 @@ def test_merging_nothing_changes_nothing():
   a = moments.of(X)
   assert a.merge(moments.empty(7)) is a
   assert moments.empty(7).merge(a) is a
-  check(
+  _assert_moments_of_x(
     moments.merged([moments.empty(7), moments.of(X[:9]), moments.of(X[9:])])
   )
 
