@@ -53,7 +53,7 @@ _HIGHER = (
   *("accuracy", "psnr_db"),
   *("class_precision_mean", "class_recall_mean", "class_recall_lowest"),
 )
-MARK = "* other samples, preprocessing or number: not comparable"
+MARK = "* other samples, preprocessing, number or size: not comparable"
 # What a set of samples, and one of reconstructions, has published figures of.
 _PUBLISHED = (("fid", "sfid", "is", "precision", "recall"), ("rfid",))
 
@@ -119,7 +119,7 @@ def table(result: Mapping[str, Any], dataset: str = "") -> str:
     lines.append(f"  {name:<{width}}  {value:<10.5g}  {wanted}".rstrip())
   lines += [f"  note: {note}" for note in result["notes"]]
   if dataset:
-    lines += beside(scores, dataset)
+    lines += beside(scores, dataset, result["size"])
   return "\n".join(lines)
 
 
@@ -137,35 +137,41 @@ def better(name: str) -> str:
   return "higher" if metric in _HIGHER else ""
 
 
-def compared(scores: Mapping[str, float], dataset: str) -> Comparison | None:
+def compared(
+  scores: Mapping[str, float], dataset: str, size: Sequence[int] = ()
+) -> Comparison | None:
   """Sets scores beside the published ones; None where there are none.
 
   Reconstructions are compared with reconstructions, samples with samples.
-  Ours are comparable with the public weights, the `adm` preprocessing and
-  50,000 samples; anything else is marked with `*`.
+  Ours are comparable with the public weights, the `adm` preprocessing, 50,000
+  samples and the size of published ones; anything else is marked with `*`.
 
   Args:
     scores: By qualified name.
     dataset: Its TFDS name, such as "lsun/bedroom".
+    size: Of our images, (h, w); () where it is not known.
   """
-  ours, marked = {}, False
-  for name, value in scores.items():
-    match = _QUALIFIED.fullmatch(name)
-    if match:
-      comparable = "_adm_50k" in name
-      marked |= not comparable
-      ours[match["metric"]] = f"{value:.5g}" + ("" if comparable else "*")
   again = any("rfid" in name or "rfrechet" in name for name in scores)
   known = _PUBLISHED[again]
   rows = [row for row in published(dataset) if {*row["values"]} & {*known}]
   if not rows:
     return None
+  sides = {side for row in rows for side in row["sides"]}
+  alike = not size or max(size) in sides
+  ours, marked = {}, False
+  for name, value in scores.items():
+    match = _QUALIFIED.fullmatch(name)
+    if match:
+      comparable = alike and "_adm_50k" in name
+      marked |= not comparable
+      ours[match["metric"]] = f"{value:.5g}" + ("" if comparable else "*")
   columns = tuple(
     m for m in known if m in ours or any(m in row["values"] for row in rows)
   )
-  cells = [("ours", tuple(ours.get(m, "") for m in columns))]
+  named = _named("ours", "", size and max(size))
+  cells = [(named, tuple(ours.get(m, "") for m in columns))]
   for row in rows:
-    name = ", ".join(filter(None, (row["model"], row["setting"])))
+    name = _named(row["model"], row["setting"], row["sides"][0])
     values = row["values"]
     cells.append(
       (name, tuple(f"{values[m]:g}" if m in values else "" for m in columns))
@@ -174,9 +180,11 @@ def compared(scores: Mapping[str, float], dataset: str) -> Comparison | None:
   return Comparison(columns, tuple(cells), sources, marked)
 
 
-def beside(scores: Mapping[str, float], dataset: str) -> list[str]:
+def beside(
+  scores: Mapping[str, float], dataset: str, size: Sequence[int] = ()
+) -> list[str]:
   """Returns the lines of `compared` for a terminal."""
-  found = compared(scores, dataset)
+  found = compared(scores, dataset, size)
   if found is None:
     return []
   left = max(len(name) for name, _ in found.rows)
@@ -198,15 +206,19 @@ def datasets() -> tuple[str, ...]:
 
 
 def published(dataset: str) -> Iterator[dict[str, Any]]:
-  """Yields the published rows of a dataset, with model, table and source."""
+  """Yields the published rows of a dataset, with model, table and source.
+
+  Scores of images have `sides`, pixels of the longer one: that of the paper,
+  and 256 where others quote its scores for it.
+  """
   data = figures()
   for table in data["tables"]:
     paper = data["papers"][table["paper"]]
     for row in table["rows"]:
       if row["dataset"] == dataset:
         yield {
-          **row,
           "model": table.get("model", paper["model"]),
+          **row,
           "table": table["name"],
           "what": table["what"],
           "source": f"{paper['authors']}, {paper['where']},"
@@ -232,6 +244,10 @@ def _finite(value: Any) -> Any:
   if isinstance(value, float) and not math.isfinite(value):
     return str(value)
   return value
+
+
+def _named(model: str, setting: str, side: int | Sequence[int]) -> str:
+  return ", ".join(filter(None, (model, setting, f"{side} px" if side else "")))
 
 
 def _size(size: Sequence[int]) -> str:

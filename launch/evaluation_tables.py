@@ -83,7 +83,7 @@ def _of_pictures(content, step, dataset) -> Iterator[dict[str, Any]]:
     "aside": "; ".join(decided),
   }
   scores = {name: float(value) for name, value in content["scores"].items()}
-  found = report.compared(scores, dataset)
+  found = report.compared(scores, dataset, content.get("size", ()))
   if found:
     yield {
       "name": f"published for {dataset}",

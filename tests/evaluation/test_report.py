@@ -28,15 +28,11 @@ def test_results_come_back(tmp_path):
 
 def test_scores_stand_beside_the_published_ones():
   text = report.table(RESULT, "lsun/bedroom")
-  rows = {line.split()[0]: line.split() for line in text.splitlines()[1:]}
-  assert rows["ours"] == ["ours", "6.3912", "0.44"]
-  assert rows["DCTransformer"] == [
-    "DCTransformer",
-    "6.4",
-    "6.66",
-    "0.44",
-    "0.56",
-  ]
+  rows = [line.split() for line in text.splitlines()]
+  assert ["ours,", "256", "px", "6.3912", "0.44"] in rows
+  theirs = ["6.4", "6.66", "0.44", "0.56"]
+  assert ["DCTransformer,", "384", "px", *theirs] in rows
+  assert ["DDPM,", "256", "px", "4.89", "9.07", "0.6", "0.45"] in rows
   assert "50,000 images of 256 x 256" in text and "note: a note" in text
 
 
@@ -52,8 +48,9 @@ def test_reconstructions_stand_beside_reconstructions():
   found = report.compared({"rfid_adm_50k": 5.5, "psnr": 20.0}, "imagenet2012")
   assert found.columns == ("rfid",) and not found.marked
   assert found.rows[0] == ("ours", ("5.5",))
-  assert ("VQGAN, f16, 1024 codes, validation", ("7.94",)) in found.rows
-  assert len(found.rows) == 7 and "Esser" in found.sources[0]
+  row = ("VQGAN, f16, 1024 codes, validation, 256 px", ("7.94",))
+  assert row in found.rows and "Esser" in found.sources[0]
+  assert all("px" in name for name, _ in found.rows[1:])
   samples = report.compared({"fid_adm_50k": 5.5}, "imagenet2012")
   assert "rfid" not in samples.columns
   assert "f16" not in "".join(name for name, _ in samples.rows)
@@ -91,6 +88,18 @@ def test_a_reference_of_unknown_preprocessing_is_marked():
   assert not found.marked
 
 
+def test_images_of_a_size_that_nobody_published_are_marked():
+  scores = {"fid_adm_50k": 6.4}
+  for size in (64, 128, 512):
+    found = report.compared(scores, "lsun/bedroom", (size, size))
+    assert found.marked
+    name, cells = found.rows[0]
+    assert name == f"ours, {size} px" and cells[0] == "6.4*"
+  for size in ((256, 256), (288, 384)):
+    found = report.compared(scores, "lsun/bedroom", size)
+    assert not found.marked and found.rows[0][1][0] == "6.4"
+
+
 def test_the_datasets_of_the_configs_have_their_figures():
   known = report.datasets()
   for name in ("ffhq", "imagenet2012", "lsun/bedroom", "celeb_a_hq/256"):
@@ -98,12 +107,13 @@ def test_the_datasets_of_the_configs_have_their_figures():
 
 
 def test_the_published_figures_are_those_of_the_papers():
-  def value(dataset, metric, model, setting=""):
+  def value(dataset, metric, model, setting="", author=""):
     (row,) = [
       row
       for row in report.published(dataset)
       if row["model"] == model
       and row["setting"] == setting
+      and row["source"].startswith(author)
       and metric in row["values"]
     ]
     assert "arXiv" in row["source"]
@@ -121,6 +131,13 @@ def test_the_published_figures_are_those_of_the_papers():
     value("s_flckr", "nll", "VQGAN", "segmentation to image, PixelSNAIL")
     == 4.64
   )
+  early = "segmentation to image, transformer, equal time"
+  assert value("s_flckr", "nll", "VQGAN", early) == 4.57
+  assert value("coco_stuff", "fid", "VQGAN", "segmentation to image") == 22.4
+  assert value("coco_stuff", "fid", "CRN", "segmentation to image") == 70.4
+  assert value("ffhq", "fid", "StyleGAN2", "augmented") == 3.6
+  given = ("imagenet2012", "sfid", "VQGAN", "class-conditional", "P. Dhariwal")
+  assert value(*given) == 19.05
 
 
 def test_every_table_names_a_paper():
@@ -130,3 +147,5 @@ def test_every_table_names_a_paper():
     assert table["rows"] and table["what"]
     for row in table["rows"]:
       assert row["values"] and row["dataset"]
+      if {"fid", "rfid"} & {*row["values"]}:
+        assert row["sides"]
