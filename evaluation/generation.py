@@ -10,11 +10,12 @@ complete; asking for more samples later adds parts.
              identity={"checkpoint": ..., "seed": 0})
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from evaluation import atomic
+from training import lock, sharding
 
 _MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -51,8 +53,14 @@ class Samples:
   def __len__(self) -> int:
     return self.num
 
-  def part(self, index: int) -> dict[str, np.ndarray]:
+  def part(
+    self, index: int, names: Sequence[str] | None = None
+  ) -> dict[str, np.ndarray]:
     """Returns the arrays of one part, cut to the samples that count.
+
+    Args:
+      index: Which part.
+      names: Of the arrays to read, where the part has them; None reads all.
 
     Raises:
       SamplesError: It is absent or damaged.
@@ -61,7 +69,8 @@ class Samples:
     count = min(self.batch, self.num - index * self.batch)
     try:
       with np.load(path, allow_pickle=False) as file:
-        return {name: file[name][:count] for name in file.files}
+        wanted = file.files if names is None else {*names} & {*file.files}
+        return {name: file[name][:count] for name in wanted}
     except FileNotFoundError as error:
       raise SamplesError(
         f"{self.folder}: samples {index * self.batch} to"
@@ -72,10 +81,21 @@ class Samples:
         f"{path} is damaged ({error}); delete it and run the job again"
       ) from error
 
-  def parts(self) -> Iterator[dict[str, np.ndarray]]:
-    """Yields every part in order, `num` samples in all."""
+  def parts(
+    self, names: Sequence[str] | None = None
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Yields every part in order, `num` samples in all; see `part`."""
     for index in range(-(-self.num // self.batch)):
-      yield self.part(index)
+      yield self.part(index, names)
+
+  def rows(
+    self, start: int, stop: int, names: Sequence[str] | None = None
+  ) -> dict[str, np.ndarray]:
+    """Returns the samples from `start` to before `stop`; see `part`."""
+    first, last = start // self.batch, -(-stop // self.batch)
+    parts = [self.part(index, names) for index in range(first, last)]
+    rows = slice(start - first * self.batch, stop - first * self.batch)
+    return {k: np.concatenate([x[k] for x in parts])[rows] for k in parts[0]}
 
   def missing(self) -> list[int]:
     """Lists the parts that are still to be made."""
@@ -111,17 +131,28 @@ def generate(
     progress: Called with (samples done, n) at the start and after each batch.
 
   Raises:
-    SamplesError: The folder holds another job's samples.
+    SamplesError: The folder holds another job's samples, or another process
+      is making some there.
     ValueError: Wrong sizes, or arrays without the axis [batch].
   """
   if n < 1 or batch < 1:
     raise ValueError(f"n {n} and batch {batch} must be at least 1")
   identity = json.loads(json.dumps(dict(identity or {}), sort_keys=True))
   samples = Samples(Path(out_dir), n, batch, identity)
+  with contextlib.ExitStack() as stack:
+    if jax.process_index() == 0:
+      samples.folder.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(_locked(samples.folder))
+      _begin(samples)
+    _make_missing(samples, sample_fn, progress)
+  return samples
+
+
+def _make_missing(samples, sample_fn, progress):
+  n, batch = samples.num, samples.batch
   main = jax.process_index() == 0
   todo = np.zeros(-(-n // batch), bool)
   if main:
-    _begin(samples)
     todo[samples.missing()] = True
   if jax.process_count() > 1:
     todo = np.asarray(multihost_utils.broadcast_one_to_all(todo))
@@ -143,10 +174,7 @@ def generate(
     done += min(batch, n - start)
     if progress:
       progress(done, n)
-  if jax.process_count() > 1:
-    # The others read what the first one wrote.
-    multihost_utils.sync_global_devices("samples")
-  return samples
+  sharding.meet("samples")  # the others read what the first one wrote
 
 
 def open_samples(folder: str | os.PathLike) -> Samples:
@@ -174,9 +202,15 @@ def is_samples(folder: str | os.PathLike) -> bool:
   return (Path(folder) / _MANIFEST).is_file()
 
 
+def _locked(folder):
+  try:
+    return lock.take(folder)
+  except lock.Locked as error:
+    raise SamplesError(f"{error}: wait for it, or stop it") from error
+
+
 def _begin(samples: Samples) -> None:
   """Checks or writes the manifest; removes parts left half-written."""
-  samples.folder.mkdir(parents=True, exist_ok=True)
   for ours in ("part-*", f"{_MANIFEST}.*"):
     for partial in samples.folder.glob(f"{ours}{atomic.SUFFIX}"):
       partial.unlink()

@@ -229,18 +229,17 @@ def from_array(images: np.ndarray, name: str = "an array") -> ImageSet:
 def from_samples(samples: generation.Samples, name: str) -> ImageSet:
   """Makes a set of the `images` that a sampling job wrote, with `labels`."""
 
-  def pieces(size):
-    return _rebatch(
-      (to_rgb(part["images"], name) for part in samples.parts()), size
-    )
+  def read(start, stop):
+    return to_rgb(samples.rows(start, stop, ["images"])["images"], name)
 
   first = samples.part(0)
   if "images" not in first:
     raise ImageSetError(f"{name}: the samples have no field `images`")
   labels = None
   if "labels" in first:
-    labels = np.concatenate([part["labels"] for part in samples.parts()])
-  return ImageSet(name, len(samples), pieces, labels)
+    parts = samples.parts(["labels"])
+    labels = np.concatenate([part["labels"] for part in parts])
+  return seekable(name, len(samples), read, labels=labels)
 
 
 def from_npz(path: str | os.PathLike) -> ImageSet:

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,11 +239,7 @@ def check_comparable(a: Statistics, b: Statistics, official: bool) -> None:
       files of other tools are assumed to.
   """
   for part in (a, b):
-    if part.metadata is None and not official:
-      raise StatisticsError(
-        f"{part.name} was made by another tool, surely with the public"
-        " weights, and these are others: make both sets with the same ones"
-      )
+    _check_official(part, official)
   for key in _DECISIVE:
     first, second = a.known(key), b.known(key)
     if None not in (first, second) and first != second:
@@ -254,15 +250,34 @@ def check_comparable(a: Statistics, b: Statistics, official: bool) -> None:
       )
 
 
-def check_made_with(found: Statistics, net: features.Network) -> None:
-  """Raises StatisticsError where statistics are not of this network."""
-  for key in ("preprocess", "weights"):
-    ours = getattr(net, key)
+def check_made_with(
+  found: Statistics, net: features.Network, size: Sequence[int] = ()
+) -> None:
+  """Raises StatisticsError where statistics are not of this network.
+
+  Args:
+    found: The statistics.
+    net: What other images will go through.
+    size: Rows and columns of those images, where they are known.
+  """
+  _check_official(found, net.official)
+  made = {"preprocess": net.preprocess, "weights": net.weights}
+  if size:
+    made["size"] = list(size)
+  for key, ours in made.items():
     theirs = found.known(key)
     if theirs not in (None, ours):
       raise StatisticsError(
-        f"{found.name} was made with {key} {theirs:.70}, not {ours:.70}"
+        f"{found.name} was made with {key} {theirs!s:.70}, not {ours!s:.70}"
       )
+
+
+def _check_official(found, official):
+  if found.metadata is None and not official:
+    raise StatisticsError(
+      f"{found.name} was made by another tool, surely with the public weights,"
+      " and these are others: make both sets with the same ones"
+    )
 
 
 def _read(path) -> tuple[dict[str, np.ndarray], bool]:

@@ -6,6 +6,8 @@ any first ones have nearly the histogram of the training split's labels.
 
 import itertools
 import math
+import shutil
+from pathlib import Path
 
 import jax
 import ml_collections
@@ -53,16 +55,28 @@ def draw(job: score_job.Job, num: int) -> generation.Samples:
   }
   if labels is not None:
     identity["split"] = job.source.fingerprint
-  folder = f"samples-seed{args.seed}" + ("-raw" if args.no_average else "")
   with scores.Bar("sampling (the first batch compiles)", num) as show:
     return generation.generate(
       sample,
       num,
       batch,
-      job.folder / folder,
+      folder(job),
       identity=identity,
       progress=show,
     )
+
+
+def folder(job: score_job.Job) -> Path:
+  """Returns where the samples of a job are, of any number."""
+  raw = "-raw" if job.args.no_average else ""
+  return job.folder / f"samples-seed{job.args.seed}{raw}"
+
+
+def discard(job: score_job.Job) -> None:
+  """Deletes the samples of a job, when no process needs them any more."""
+  sharding.meet("samples are scored")
+  if jax.process_index() == 0:
+    shutil.rmtree(folder(job))
 
 
 def images(
@@ -70,12 +84,11 @@ def images(
 ) -> image_sets.ImageSet:
   """Makes a set of samples, cut to what counts of them."""
 
-  def pieces(count):
-    del count  # as they were drawn
-    for part in samples.parts():
-      yield image_sources.cut(part["images"], part["sizes"], size)
+  def read(start, stop):
+    rows = samples.rows(start, stop, ["images", "sizes"])
+    return image_sources.cut(rows["images"], rows["sizes"], size)
 
-  return image_sets.ImageSet(name, len(samples), pieces)
+  return image_sets.seekable(name, len(samples), read)
 
 
 def make_sampler(

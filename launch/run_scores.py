@@ -159,6 +159,8 @@ def score_checkpoint(
       report.write(path, {**result, **page, "published": dataset})
       print(report.table(result, dataset))
       print(path, flush=True)
+    if args.discard_samples and RECONSTRUCTION not in asked.metrics:
+      run_samples.discard(job)
 
 
 def _for_the_page(
@@ -182,11 +184,11 @@ def _for_the_page(
 def score_samples(job: score_job.Job, metrics: Sequence[str]) -> dict[str, Any]:
   """Draws samples, going on with those that are there, and scores them."""
   args = job.args
+  against, real = run_reference(job)  # first: it may not fit
   samples = run_samples.draw(job, args.num_samples or compare.CONVENTION)
   name = f"{job.run.workdir} step {job.step}"
   images = run_samples.images(samples, args.size, name)
-  extracted = scores.extract(images, job.net, args.batch)
-  against, real = run_reference(job)
+  extracted = scores.extract_like(images, job.net, args.batch, against)
   plain = [name for name in metrics if name not in METRICS]
   found, notes = scores.score(
     extracted, job.net, images.name, against, real, plain

@@ -15,11 +15,10 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from launch import errors, flags, tasks
-from training import checkpoint, rundir
+from training import checkpoint, rundir, sharding
 from training import task as task_lib
 
 locked = flags.locked
@@ -125,8 +124,7 @@ def measure(
     buffer = io.BytesIO()
     np.savez(buffer, **compute())
     _replace(path, buffer.getvalue())
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices("measured")
+  sharding.meet("measured")
   return load_measured(workdir)
 
 

@@ -11,8 +11,8 @@ launch.sample, tfds:NAME/SPLIT, or statistics of launch.statistics, ADM or
 pytorch-fid; of X as statistics only what such a file allows is scored. Without
 --reference a run is compared with its training split. Sampling goes on where it
 was stopped, and more samples add to those that are there; they stay in
-RUN/eval/STEP/samples-*, 50,000 of 256 x 256 pixels take 9.8 GB, and may be
-deleted. One job at a time draws from a checkpoint. --watch scores every
+RUN/eval/STEP/samples-*, where 50,000 of 256 x 256 pixels take 9.8 GB, unless
+--discard_samples deletes them once they have scores. --watch scores every
 checkpoint that it finds, oldest first, until training has ended: train.keep
 decides how many wait for it. Every number says what decides it; the public
 Inception weights are fetched once, or given with --inception; with random:SEED,
@@ -38,8 +38,13 @@ from launch import (
 )
 
 # Options of samples that a run draws, and of a run.
-_OF_DRAWN = ("num_samples", "reference", "seed", "sample_batch")
-_OF_RUNS = ("seed", "sample_batch", "no_average", "step", "watch", "poll")
+_OF_DRAWN = (
+  *("num_samples", "reference", "seed", "sample_batch", "discard_samples"),
+)
+_OF_RUNS = (
+  *("seed", "sample_batch", "no_average", "step", "watch", "poll"),
+  "discard_samples",
+)
 METRICS = (*compare.METRICS, *scores.PAIRED, *run_scores.METRICS)
 
 
@@ -100,11 +105,11 @@ def score_sets(args: argparse.Namespace) -> dict[str, Any]:
     found, extracted = scores.score_pairs(images, others, paired, args.batch)
   against, real = None, None
   if net is not None:
-    extracted = scores.extract(images, net, args.batch)
     if args.reference:
       against, real = scores.open_reference(
         args.reference, net, args.batch, args.size, args.data_dir
       )
+    extracted = scores.extract_like(images, net, args.batch, against)
     scored, said = scores.score(
       extracted, net, images.name, against, real, rest
     )
@@ -139,6 +144,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   add("--no_average", action="store_true", help="not the moving average")
   add("--step", type=int, help="of the checkpoint; default: the newest")
   add("--watch", action="store_true", help="each checkpoint, also new ones")
+  add("--discard_samples", action="store_true", help="of a run, once scored")
   add("--poll", type=float, default=30.0, help="seconds between looks")
   scores.add_options(parser)
   args = parser.parse_arguments(argv)

@@ -154,7 +154,7 @@ def classes(drawn: Drawn, found: features.Features) -> dict[str, float]:
       for record in drawn.source.read(indices[start : start + 1024])
     ]
   )
-  parts = [part["labels"] for part in drawn.samples.parts()]
+  parts = [part["labels"] for part in drawn.samples.parts(["labels"])]
   scored = per_class.precision_recall(
     drawn.pool, labels, found.kept["pool"], np.concatenate(parts)
   )

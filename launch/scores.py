@@ -83,9 +83,13 @@ def open_reference(
 
   Returns the statistics, and pool_3 features of at most 10,000 images: those
   in the file, or of its `arr_0`, or of the images.
+
+  Raises:
+    StatisticsError: they were made otherwise than `net` would.
   """
   if is_statistics(text):
     found = reference.load(text)
+    reference.check_made_with(found, net)
     real = found.features
     if real is None and found.has_images:
       images = image_sets.from_npz(text)
@@ -116,6 +120,19 @@ def statistics_of(
   return reference.of(
     extracted, net, dataset=images.name, crop=crop, extra=extra
   )
+
+
+def extract_like(
+  images: image_sets.ImageSet,
+  net: features.Network,
+  batch: int,
+  against: reference.Statistics | None,
+) -> features.Features:
+  """Extracts features, once the first image is found to fit a reference."""
+  if against is not None:
+    first = next(images.pieces(1))
+    reference.check_made_with(against, net, first.shape[1:3])
+  return extract(images, net, batch)
 
 
 def extract(

@@ -37,7 +37,6 @@ def score(args: argparse.Namespace) -> dict[str, Any]:
     )
   ours = reference.load(args.samples)
   net = _network(args, ours)
-  reference.check_made_with(ours, net)
   _, kept = scores.open_reference(args.samples, net, args.batch)
   against, real = scores.open_reference(
     args.reference, net, args.batch, data_dir=args.data_dir

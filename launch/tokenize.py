@@ -28,7 +28,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 
 from data import codes as codes_lib
 from data import source as source_lib
@@ -114,7 +113,7 @@ def tokenize(job: Job, split: str, stream: Any = None) -> int:
   primary = jax.process_index() == 0
   if primary:
     _begin(job, folder, described)
-  _meet("begun")
+  sharding.meet("begun")
   numbers = range(-(-len(source) // job.shard))
   mine = numbers[jax.process_index() :: jax.process_count()]
   todo = [i for i in mine if codes_lib.shard_size(folder, i) is None]
@@ -127,10 +126,10 @@ def tokenize(job: Job, split: str, stream: Any = None) -> int:
       _encode_shards(job, source, folder, todo, shown)
     finally:
       shown.close()
-  _meet("encoded")
+  sharding.meet("encoded")
   if primary:
     _finish(folder, described, len(numbers))
-  _meet("finished")
+  sharding.meet("finished")
   return len(codes_lib.Codes(str(job.out), split))
 
 
@@ -278,11 +277,6 @@ def _finish(folder, described, num_shards):
   )
 
 
-def _meet(name):
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
-
-
 def _first_stage(args, config) -> first_stages.FirstStage:
   if args.workdir or args.weights:
     return first_stages.load(str(args.workdir or args.weights))
@@ -290,7 +284,7 @@ def _first_stage(args, config) -> first_stages.FirstStage:
     plain = ml_collections.ConfigDict({"task": "pixels"})
     return first_stages.FirstStage(first_stages.reduced(plain), {}, "pixels")
   path = args.out / codes_lib.TOKENIZER
-  _meet("palette")
+  sharding.meet("palette")
   if path.with_name(f"{path.name}.json").is_file():
     found = first_stages.load(str(path))
     if found.config.get("num_codes") == args.palette:

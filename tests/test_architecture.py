@@ -32,7 +32,7 @@ ARROWS = {
   "weights": set(),
   "data": BASE | {"training.sharding"},
   "training": BASE,
-  "evaluation": BASE | {"training.sharding"},
+  "evaluation": BASE | {"training.lock", "training.sharding"},
   "dctransformer": BASE | SHARED,
   "vqgan": BASE | SHARED,
   "sundae": BASE | SHARED | {"vqgan.tokenizer"},

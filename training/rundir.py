@@ -5,7 +5,6 @@ samples/<step>.png, eval/<step>/eval.json, log.txt. Only process 0 writes.
 """
 
 import datetime
-import fcntl
 import io
 import json
 import logging
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from training import lock
 
 _LOG = logging.getLogger(__name__)
 _MISSING = object()
@@ -245,16 +246,13 @@ class RunDirectory:
       self._lock = None
 
   def _take_lock(self) -> None:
-    self._lock = open(self.path / ".lock", "a")  # noqa: SIM115
     try:
-      fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
+      self._lock = lock.take(self.path)
+    except lock.Locked as error:
       raise RunDirectoryError(
-        f"another process is using {self.path}: wait for it, stop it, or "
-        f"choose another directory (status.json names it: {self.status()})"
+        f"{error}: wait for it, stop it, or choose another directory"
+        f" (status.json names it: {self.status()})"
       ) from error
-    except OSError as error:
-      _LOG.warning("%s cannot be locked (%s)", self.path, error)
 
   def _check_config(
     self, config: Mapping[str, Any], may_change: Sequence[str]

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -180,3 +181,9 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     name: jax.make_array_from_process_local_data(where, np.asarray(rows))
     for name, rows in batch.items()
   }
+
+
+def meet(name: str) -> None:
+  """Wait until every process is here; `name` tells the places apart."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)

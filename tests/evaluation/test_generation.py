@@ -97,6 +97,39 @@ def test_another_jobs_folder_is_refused(tmp_path):
     generation.generate(draw, 4, 2, tmp_path, identity={"a": {"seed": 1}})
 
 
+HOLD = """
+import sys
+from training import lock
+held = lock.take(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_jobs_do_not_draw_into_one_folder(tmp_path):
+  generation.generate(draw, 4, 4, tmp_path)
+  before = digests(tmp_path)
+  command = [sys.executable, "-c", HOLD, str(tmp_path)]
+  pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+  with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as other:
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(generation.SamplesError, match="another process"):
+      generation.generate(draw, 9, 4, tmp_path)
+    other.stdin.close()
+  assert digests(tmp_path) == before
+  assert len(images(generation.generate(draw, 9, 4, tmp_path))) == 9
+
+
+def test_samples_are_read_from_anywhere(tmp_path):
+  samples = generation.generate(draw, 11, 4, tmp_path)
+  whole = images(samples)
+  for start, stop in ((0, 11), (0, 1), (3, 5), (4, 8), (2, 10), (10, 11)):
+    found = samples.rows(start, stop)
+    np.testing.assert_array_equal(found["images"], whole[start:stop])
+    np.testing.assert_array_equal(found["labels"], np.arange(start, stop) % 10)
+  assert set(samples.rows(3, 5, ["labels", "absent"])) == {"labels"}
+
+
 def test_damage_and_absence_are_named(tmp_path):
   samples = generation.generate(draw, 8, 4, tmp_path)
   part = tmp_path / "part-00000004.npz"

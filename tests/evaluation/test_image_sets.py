@@ -81,6 +81,24 @@ def test_a_process_reads_its_own_batches_only():
   np.testing.assert_array_equal(everything(images), 255 - IMAGES[:10])
 
 
+def test_a_process_reads_its_own_parts_of_samples_only(tmp_path, monkeypatch):
+  draw = lambda i: {"images": IMAGES[i % 11], "labels": i}
+  samples = generation.generate(draw, 11, 2, tmp_path)
+  found = image_sets.open_set(tmp_path)
+  np.testing.assert_array_equal(found.labels, np.arange(11))
+  seen = []
+  part = generation.Samples.part
+
+  def watched(self, index, names=None):
+    seen.append(index)
+    return part(self, index, names)
+
+  monkeypatch.setattr(generation.Samples, "part", watched)
+  for start, piece in found.batches(2, 1, 3):
+    np.testing.assert_array_equal(piece, IMAGES[start : start + 2])
+  assert seen == [1, 4] and len(samples) == 11
+
+
 def test_take_and_map(tmp_path):
   images = image_sets.from_array(IMAGES).take(5)
   np.testing.assert_array_equal(everything(images, 2), IMAGES[:5])

@@ -112,7 +112,7 @@ def test_scores_stand_beside_what_is_wanted_and_published(tmp_path):
     "<li>50 samples, not 50000</li>",
     "published for lsun/tower",
     '<th></th><th class="number">fid</th><th class="number">sfid</th>',
-    '<td>ours, 64 px</td><td class="number">28.25*</td><td class="number"></td>',
+    '<td>ours, 64 px</td><td class="number">28.25*</td><td class="number">',
     '<td>DCTransformer, 384 px</td><td class="number">8.78</td>',
     "arXiv 2103.03841",
     "likelihood, step 400",

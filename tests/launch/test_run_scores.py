@@ -14,8 +14,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation import report
-from launch import evaluate, score_pictures, scores
+from evaluation import features, report
+from launch import evaluate, score_pictures, scores, statistics
 from launch import run_scores as run_scores_module
 from tests.launch import scored_run, toy
 
@@ -55,6 +55,44 @@ def test_a_run_is_scored_against_its_training_split(workdir, capsys):
   again = report.read(run_scores(workdir))
   assert again["scores"] == found["scores"]
   assert kept[0].stat().st_mtime_ns == before
+
+
+def test_a_reference_that_does_not_fit_is_refused_early(workdir, capsys):
+  images = np.zeros((9, 4, 4, 3), np.uint8)
+  np.savez(workdir.parent / "small.npz", images)
+  command = [f"--images={workdir.parent / 'small.npz'}", "--inception=random:3"]
+  for mode in ("clean", "adm"):
+    out = workdir.parent / f"{mode}.npz"
+    assert (
+      statistics.main([*command, f"--out={out}", f"--preprocess={mode}"]) == 0
+    )
+  command = [f"--workdir={workdir}", "--metrics=fid", "--num_samples=20"]
+  command += ["--inception=random:3"]
+  capsys.readouterr()
+  assert (
+    evaluate.main([*command, f"--reference={workdir.parent}/clean.npz"]) == 1
+  )
+  assert "made with preprocess clean, not adm" in capsys.readouterr().err
+  assert not list((workdir / "eval").glob("4/samples*"))
+  # A size shows in the samples; their features are not extracted.
+  command.append(f"--reference={workdir.parent}/adm.npz")
+  extracted = []
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(features, "extract", lambda *_, **__: extracted.append(1))
+    assert evaluate.main(command) == 1
+  assert "made with size [4, 4], not [8, 8]" in capsys.readouterr().err
+  assert not extracted
+
+
+def test_samples_may_be_deleted_once_they_have_scores(workdir):
+  path = run_scores(workdir, "--discard_samples")
+  first = report.read(path)
+  assert not list((workdir / "eval").glob("*/samples*"))
+  path.unlink()
+  again = report.read(run_scores(workdir))
+  assert again["scores"] == first["scores"]
+  assert again["digest"] == first["digest"]
+  assert len(list((workdir / "eval").glob("4/samples*"))) == 1
 
 
 def test_an_older_checkpoint_is_scored_on_request(workdir, capsys):

@@ -22,7 +22,7 @@ from tests.launch import scored_run
       (["--workdir=x", "--metrics=reconstruction"], [option], "samples")
       for option in (
         *("--num_samples=9", "--reference=y.npz"),
-        *("--seed=1", "--sample_batch=4"),
+        *("--seed=1", "--sample_batch=4", "--discard_samples"),
       )
     ),
   ],

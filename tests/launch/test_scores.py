@@ -83,9 +83,9 @@ def test_mixes_and_mistakes_are_one_line(sets, tmp_path, capsys):
   base = [f"--samples={a}", f"--reference={out}"]
   missing = f"--samples={tmp_path / 'no'}"
   for arguments, code, said in (
-    ([*base, "--preprocess=clean"], 1, "preprocess is 'clean'"),
-    ([*base, "--inception=random:0"], 1, "weights is 'random:0'"),
-    ([*base, "--size=4"], 1, "size is [4, 4]"),
+    ([*base, "--preprocess=clean"], 1, "made with preprocess adm, not clean"),
+    ([*base, "--inception=random:0"], 1, "not random:0"),
+    ([*base, "--size=4"], 1, "not [4, 4]"),
     ([*base, "--metrics=psnr"], 1, "compare pairs of images"),
     ([*base, "--metrics=fidd"], 2, "Did you mean fid"),
     ([*base, "--preprocess=cleen"], 2, "Did you mean clean"),

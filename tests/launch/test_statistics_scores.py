@@ -144,7 +144,7 @@ def test_fewer_features_than_images_are_noted(files, tmp_path, monkeypatch):
     (["--preprocess=clean"], "made with preprocess adm, not clean"),
     (["--inception=random:0"], "made with weights 6726825d, not random:0"),
     (["--reference="], "need a --reference"),
-    (["--reference=MADE"], "preprocess is 'adm' in one and 'clean'"),
+    (["--reference=MADE"], "clean.npz was made with preprocess clean, not adm"),
   ],
 )
 def test_what_does_not_fit_is_one_line(files, tmp_path, capsys, more, said):
