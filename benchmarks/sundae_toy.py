@@ -8,6 +8,7 @@ training with one, two and three unrolls, beside that of independent draws.
 """
 
 import argparse
+import functools
 import sys
 
 import jax
@@ -51,7 +52,29 @@ def law(
     num_steps: of training.
     num: samples.
   """
-  net = model.Hourglass(
+  net = _net()
+  keys = jax.random.split(jax.random.key(seed), 4)
+  pictures, probabilities = table(seed)
+  params = jax.jit(net.init)(keys[0], jnp.zeros((1, *_GRID), jnp.int32))
+  train = _training(unrolls, num_steps)
+  params = train(params, keys[1], pictures, probabilities)
+  settings = decode.Settings.create(20, 1.0, 0.5, argmax=True)
+  label = jnp.zeros(num, jnp.int32)
+  codes, _ = jax.jit(decode.sample, static_argnums=0)(
+    net,
+    params,
+    jax.random.split(keys[2], num),
+    decode.nothing_given(label, _GRID),
+    settings,
+  )
+  same = np.asarray(codes)[:, None] == np.asarray(pictures)
+  same = same.all(axis=(2, 3))  # [b, picture]
+  states = np.where(same.any(1), same.argmax(1), _PICTURES)
+  return _variation(states, probabilities)
+
+
+def _net():
+  return model.Hourglass(
     _GRID,
     _CODES,
     transformer.Shape(
@@ -59,21 +82,22 @@ def law(
     ),
     layers=(1, 0, 1),
   )
-  keys = jax.random.split(jax.random.key(seed), 4)
-  pictures, probabilities = table(seed)
-  params = jax.jit(net.init)(keys[0], jnp.zeros((1, *_GRID), jnp.int32))
+
+
+@functools.cache
+def _training(unrolls, num_steps):
+  """Return training from first to last step, compiled once for all seeds."""
+  net = _net()
   tx = optimizer.make(
     name="adam", peak=1e-2, total_steps=num_steps, schedule="cosine"
   )
 
   @jax.jit
-  def train(params):
+  def train(params, key, pictures, probabilities):
     def step(carry, key):
       params, opt_state = carry
       draw, corrupt, denoise = jax.random.split(key, 3)
-      clean = jax.random.choice(
-        draw, jnp.asarray(pictures), (_BATCH,), p=jnp.asarray(probabilities)
-      )
+      clean = jax.random.choice(draw, pictures, (_BATCH,), p=probabilities)
       noisy = corruption.corrupt(corrupt, clean, _CODES)
       loss = lambda params: (
         unroll.loss(net.apply, params, clean, noisy, denoise, unrolls)[0]
@@ -86,21 +110,9 @@ def law(
       return (params, opt_state), None
 
     start = params, tx.init(params)
-    return jax.lax.scan(step, start, jax.random.split(keys[1], num_steps))[0][0]
+    return jax.lax.scan(step, start, jax.random.split(key, num_steps))[0][0]
 
-  settings = decode.Settings.create(20, 1.0, 0.5, argmax=True)
-  label = jnp.zeros(num, jnp.int32)
-  codes, _ = jax.jit(decode.sample, static_argnums=0)(
-    net,
-    train(params),
-    jax.random.split(keys[2], num),
-    decode.nothing_given(label, _GRID),
-    settings,
-  )
-  same = np.asarray(codes)[:, None] == np.asarray(pictures)
-  same = same.all(axis=(2, 3))  # [b, picture]
-  states = np.where(same.any(1), same.argmax(1), _PICTURES)
-  return _variation(states, probabilities)
+  return train
 
 
 def noise(seed: int, num: int = 4000) -> float:
