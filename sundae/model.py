@@ -40,6 +40,9 @@ class Hourglass(nn.Module):
       places, and a place to the patches around it; "global", to all.
     reference: do as the released code does: positions for the first head
       alone, resampling by strips of the raster order, fixed frequencies.
+
+  Raises:
+    ValueError: fields that fit no network.
   """
 
   grid: tuple[int, int]
@@ -51,13 +54,15 @@ class Hourglass(nn.Module):
   resampling: str = "patch"
   reference: bool = False
 
-  def setup(self):
+  def __post_init__(self):
     if len(self.layers) != 2 * len(self.factors) + 1:
       raise ValueError(
         f"{len(self.layers)} counts of layers {self.layers} do not fit "
         f"{len(self.factors)} factors {self.factors}: give two counts a factor,"
         " and one"
       )
+    if min(self.layers) < 0:
+      raise ValueError(f"counts of layers {self.layers} must be at least 0")
     if self.resampling not in RESAMPLING:
       raise ValueError(
         f'resampling "{self.resampling}": choose one of {", ".join(RESAMPLING)}'
@@ -67,6 +72,10 @@ class Hourglass(nn.Module):
         'reference has no resampling "global": choose "patch" or "none"'
       )
     levels.grids(self.grid, self.factors)
+    levels.angles(self.grid, _head_width(self.shape))
+    super().__post_init__()
+
+  def setup(self):
     embed = lambda size: nn.Embed(
       size, self.shape.width, dtype=self.shape.dtype, embedding_init=_INIT
     )

@@ -53,6 +53,12 @@ FAULTS = [
   (SUNDAE, "train.num_steps=0", "train.num_steps 0 must be at least 1"),
   (SUNDAE, "model.class_drop=7", "model.class_drop 7.0 must be in [0, 1]"),
   (SUNDAE, "optimizer.ema_decay=1", "optimizer.ema_decay 1.0 must be in"),
+  (SUNDAE, "model.layers=1,1", "2 counts of layers (1, 1) do not fit"),
+  (SUNDAE, "model.layers=1,-1,1", "(1, -1, 1) must be at least 0"),
+  (SUNDAE, "model.resampling=patches", 'resampling "patches": choose one of'),
+  (SUNDAE, "model.head_width=6", "width 6 must be a multiple of 4"),
+  (SUNDAE, "data.size=36,32", "grid 9x8 must be divisible by the factor 2x2"),
+  (SUNDAE, "sample.proportion=2", "proportion (2.0, 0.5) must be in 0..1"),
 ]
 
 

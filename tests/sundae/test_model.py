@@ -229,6 +229,7 @@ def test_label_moves_every_place():
   [
     ({"grid": (4, 5)}, "4x5 must be divisible by the factor 2x2"),
     ({"layers": (1, 1)}, "do not fit 1 factors"),
+    ({"layers": (1, -1, 1)}, "must be at least 0"),
     ({"resampling": "patches"}, "none, patch, global"),
     ({"reference": True, "resampling": "global"}, "no resampling"),
     ({"shape": {"head_width": 6}}, "multiple of 4"),
@@ -236,7 +237,7 @@ def test_label_moves_every_place():
 )
 def test_impossible_models_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
-    tiny.init(tiny.make_model(**fields))
+    tiny.make_model(**fields)
 
 
 def test_wrong_inputs_are_refused():
