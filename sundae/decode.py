@@ -33,9 +33,10 @@ class Settings:
     guidance: float; logits = null + guidance (label - null). Used by guided
       programs only.
     confident: bool; accept the proportion of drawn codes that the model finds
-      likeliest, instead of any. Gumbel noise on their log-probabilities gives
-      all a chance (Chang et al. 2022, sec. 3.2).
-    argmax: bool; one more step takes the likeliest code everywhere.
+      likeliest, at least one, instead of any. Gumbel noise on their
+      log-probabilities gives all a chance (Chang et al. 2022, sec. 3.2).
+    argmax: bool; one more step takes the likeliest code everywhere, in samples
+      that did not finish by themselves.
   """
 
   steps: jax.Array
@@ -232,8 +233,8 @@ def _accepted(keys, logits, drawn, keep, proportion, settings):
     rank = jnp.argsort(jnp.argsort(flat, axis=-1, descending=True), axis=-1)
     free = jnp.sum(~keep, axis=(1, 2))[:, None]
     # The 0.5 rounds: a half of five is three.
-    chosen = rank + 0.5 <= proportion * free
-    return chosen.reshape(keep.shape)
+    count = jnp.maximum(jnp.floor(proportion * free + 0.5), proportion > 0)
+    return (rank < count).reshape(keep.shape)
 
   chosen = jax.lax.cond(settings.confident, by_confidence, by_chance)
   return chosen & ~keep

@@ -127,6 +127,16 @@ def test_schedules_include_both_ends():
   assert at(3, 4) == pytest.approx(0.7) and at(1, 4) == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("places", [1, 2])
+def test_confidence_fills_holes_smaller_than_its_share(places):
+  keep = jnp.ones((B, *GRID), bool).at[:, 0, :places].set(False)
+  condition = _plain().replace(keep=keep)
+  params = jnp.full((3, *GRID, V), -1e9).at[..., 3].set(0.0)
+  settings = _settings(8, proportion=0.2, min_steps=8, confident=True)
+  codes, _ = _run(frames=2)(params, _keys(), condition, settings)
+  assert (codes[~keep] == 3).all()
+
+
 def test_temperature_to_zero_is_argmax():
   params = _params()
   best = jnp.argmax(params[0], axis=-1)
