@@ -69,18 +69,26 @@ class Settings:
       ValueError: a setting out of its range.
     """
     both = lambda x: np.broadcast_to(np.asarray(x, np.float32), (2,))
+    inside = lambda x, low, high: ((low <= both(x)) & (both(x) <= high)).all()
     if steps < 1 or min_steps < 0:
       raise ValueError(
         f"steps {steps} must be at least 1 and min_steps {min_steps} at least 0"
       )
-    if (both(temperature) < 0).any():
+    if max(steps, min_steps, top_k) >= 2**31:
+      raise ValueError(
+        f"steps {steps}, min_steps {min_steps} and top_k {top_k} must be below "
+        "2**31"
+      )
+    if not inside(temperature, 0, np.inf):
       raise ValueError(f"temperature {temperature} must be at least 0")
-    if ((both(proportion) < 0) | (both(proportion) > 1)).any():
+    if not inside(proportion, 0, 1):
       raise ValueError(f"proportion {proportion} must be in 0..1")
     if top_k < 0:
       raise ValueError(f"top_k {top_k} must be at least 0 (0 keeps all)")
     if not 0 < top_p <= 1:
       raise ValueError(f"top_p {top_p} must be in (0, 1]")
+    if not np.isfinite(guidance):
+      raise ValueError(f"guidance {guidance} must be finite")
     return cls(
       np.int32(steps),
       np.int32(min_steps),

@@ -127,6 +127,23 @@ def test_schedules_include_both_ends():
   assert at(3, 4) == pytest.approx(0.7) and at(1, 4) == pytest.approx(0.9)
 
 
+def test_first_and_last_step_have_the_ends_of_the_schedules():
+  run, params = _run(frames=4), _params()
+  best = jnp.argmax(params[0], axis=-1)
+  settings = _settings(3, proportion=(0.0, 1.0), temperature=0.0, min_steps=3)
+  _, info = run(params, _keys(400), _plain(400), settings)
+  history = np.asarray(info["history"])
+  np.testing.assert_array_equal(history[:, 1], history[:, 0])
+  wrong = history[:, 1] != best
+  left = np.mean((history[:, 2] != best)[wrong])
+  assert abs(left - 0.5) < 0.05
+  assert (history[:, 3] == best).all()
+  settings = _settings(3, proportion=1.0, temperature=(1e4, 0.0), min_steps=3)
+  _, info = run(params, _keys(400), _plain(400), settings)
+  shares = [np.mean(info["history"][:, t] == best) for t in (1, 3)]
+  assert abs(shares[0] - 1 / V) < 0.03 and shares[1] == 1
+
+
 @pytest.mark.parametrize("places", [1, 2])
 def test_confidence_fills_holes_smaller_than_its_share(places):
   keep = jnp.ones((B, *GRID), bool).at[:, 0, :places].set(False)
@@ -249,6 +266,10 @@ def test_guidance_of_one_is_the_labelled_model_and_of_zero_the_null():
     {"proportion": 1.5},
     {"top_k": -1},
     {"top_p": 0.0},
+    {"temperature": float("nan")},
+    {"proportion": (0.5, float("nan"))},
+    {"guidance": float("inf")},
+    {"steps": 2**31},
   ],
 )
 def test_settings_out_of_range_are_refused(bad):
