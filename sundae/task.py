@@ -142,11 +142,18 @@ class SundaeTask:
 
     Returns:
       Samples whose tokens are the codes int32 [b, h, w].
+
+    Raises:
+      ValueError: frames of a larger canvas.
     """
     settings = decode.Settings.create() if settings is None else settings
     inputs = self.model, state.sampling_params, keys, condition, settings
     if condition.codes.shape[1:] == tuple(self.model.grid):
       codes, info = decode.sample(*inputs, guided=guided, frames=frames)
+    elif frames:
+      raise ValueError(
+        f"frames {frames} of a larger canvas are not kept: ask 0"
+      )
     else:
       codes, info = windows.sample(*inputs, guided=guided)
     images = self.decode(state.frozen, codes)

@@ -100,6 +100,15 @@ def test_larger_canvas_is_filled_and_given_codes_are_kept(setup):
   ).any()
 
 
+def test_steps_of_a_larger_canvas_are_not_remembered(setup):
+  task, state, _ = setup
+  condition = decode.nothing_given(jnp.zeros(1, jnp.int32), (6, 8))
+  with pytest.raises(ValueError, match="frames 3 of a larger canvas"):
+    task.sample(
+      state, jax.random.split(jax.random.key(0), 1), condition, frames=3
+    )
+
+
 def test_unrolls_have_to_be_some():
   with pytest.raises(ValueError, match="unrolls 0 must be at least 1"):
     tiny.make_task(unrolls=0)
