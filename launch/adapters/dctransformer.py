@@ -11,12 +11,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from data import source as source_lib
 from dctransformer import arrays, chunks, dct, frame
 from dctransformer import measure as measuring
 from dctransformer import model as model_lib
 from dctransformer import task as task_lib
-from launch import errors, request
+from launch import classes, request
 from launch.adapters import dctransformer_sampling, optimizers, precision
 from layers import transformer
 from training import sharding
@@ -50,6 +49,8 @@ SAMPLING = (
 )
 make_requested_sampler = dctransformer_sampling.make_sampler
 illustrate = dctransformer_sampling.illustrate
+check_source = classes.check
+remarks = classes.remarks
 
 
 def make_codec(config: ml_collections.ConfigDict) -> dct.Codec:
@@ -211,27 +212,6 @@ def most_measured(config: ml_collections.ConfigDict) -> int:
   """Returns how many whole lists are at most 256 MiB."""
   # Channel, position and value, int16, of every coefficient of the canvas.
   return max(1, 2**28 // (6 * make_codec(config).max_total))
-
-
-def check_source(
-  config: ml_collections.ConfigDict, source: source_lib.Source
-) -> None:
-  """Stops where the dataset's labels are not the classes of the model.
-
-  Raises:
-    CommandError: in one line, with both numbers.
-  """
-  expected, found = config.model.num_classes, source.num_classes
-  if expected <= 0 or expected == found:
-    return
-  # Arrays without names show no more classes than their largest label.
-  if config.data.source == "arrays" and 0 < found < expected:
-    return
-  held = f"{found} classes" if found else "no labels"
-  raise errors.CommandError(
-    f"{source.name} has {held} and model.num_classes is {expected}: set "
-    f"--config.model.num_classes={found}, or bring the dataset of this config"
-  )
 
 
 def assumed(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:

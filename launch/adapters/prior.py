@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from data import source as source_lib
-from launch import errors, flags
+from launch import classes, errors, flags
 from launch import request as request_lib
 from launch.adapters import codes, optimizers, precision, prior_sampling
 from training import optimizer, sharding
@@ -36,6 +36,7 @@ SAMPLING = (
   "condition",
 )
 check = codes.check
+remarks = classes.remarks
 
 _STAGE = "condition"
 
@@ -205,11 +206,12 @@ def measure(
 def check_source(
   config: ml_collections.ConfigDict, source: source_lib.Source
 ) -> None:
-  """Refuses codes without what the condition needs.
+  """Refuses other classes, and codes without what the condition needs.
 
   Raises:
     ValueError: in one line, with the remedy.
   """
+  classes.check(config, source)
   if not source_lib.has_pictures(source):
     needed = fields(config, {}, "train")
     frame_lib.check_fields(needed, source.fields, pictures=False)

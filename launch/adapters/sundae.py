@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import ml_collections
 import numpy as np
 
-from launch import denoising_flags
+from launch import classes, denoising_flags
 from launch.adapters import codes, optimizers, precision, sundae_sampling
 from layers import transformer
 from sundae import model as model_lib
@@ -20,6 +20,8 @@ LIKELIHOOD = {"denoising": ()}
 RULE = sharding.FsdpRule()
 
 check = codes.check
+check_source = classes.check
+remarks = classes.remarks
 make_encode = codes.make_encode
 make_array_encode = codes.make_array_encode
 rows_per_example = codes.rows_per_example
