@@ -6,8 +6,9 @@
     --inpaint=IMAGE --size=128x128
 
 A mask is white where the picture is to be made anew, in the picture's own
-pixels; a rectangle is TOP,LEFT,HEIGHT,WIDTH of the same. A larger size puts
-the picture in the middle and makes what lies around it.
+pixels, and transparent is black; a rectangle is TOP,LEFT,HEIGHT,WIDTH of the
+same. The picture is made as large as the model's and cut to its middle. A
+larger size puts it in the middle and makes what lies around it.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data import decoding
 from launch import animation, errors
 from sundae import masks
 
@@ -118,14 +120,14 @@ def read_mask(text: str, size: tuple[int, int]) -> np.ndarray:
     except ValueError as error:
       raise errors.CommandError(f"--mask: {error}") from error
   try:
-    with Image.open(text) as picture:
-      mask = np.asarray(picture.convert("L"))
+    picture = decoding.to_rgb(Path(text).read_bytes())
   except (OSError, ValueError) as error:
     reason = " ".join(str(error).split())
     raise errors.CommandError(
       f"--mask={text} is no readable picture ({reason}), and no "
       "TOP,LEFT,HEIGHT,WIDTH: give one of them"
     ) from error
+  mask = np.asarray(Image.fromarray(picture).convert("L"))
   if mask.shape != tuple(size):
     raise errors.CommandError(
       f"--mask={text} has {mask.shape[0]}x{mask.shape[1]} pixels and the image "

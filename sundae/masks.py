@@ -3,6 +3,7 @@
 Shapes: b batch, h w rows and columns of pixels, f pixels per code on a side.
 """
 
+import jax.numpy as jnp
 import numpy as np
 from einops import reduce
 
@@ -53,4 +54,4 @@ def composite(made, image, known):
     image: uint8 [h, w, 3].
     known: bool [h, w].
   """
-  return np.where(known[..., None], image, made)
+  return jnp.where(known[..., None], image, made)

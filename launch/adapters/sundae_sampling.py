@@ -106,7 +106,7 @@ def make_requested_sampler(
       shown = np.where(given.known[..., None], given.image, np.uint8(_GREY))
       info["given"] = jnp.broadcast_to(shown, images.shape)
       if request.composite:
-        images = jnp.where(given.known[..., None], given.image, images)
+        images = masks.composite(images, given.image, given.known)
     return samples.replace(images=images, info=info)
 
   return lambda state, indices: run(state, indices, settings)
@@ -157,7 +157,7 @@ def read_given(
 ) -> Given | None:
   """Brings the request's picture and mask to the model's size; None for none.
 
-  They are resized and cropped as pictures are for evaluation, and lie in the
+  They are made as small as covers that size, cut to its middle, and lie in the
   middle of the canvas of (h, w) = `grid` codes.
 
   Raises:
@@ -167,6 +167,8 @@ def read_given(
     return None
   if task.tokenizer.input != "image":
     raise ValueError("only models of pictures can inpaint")
+  if request.known is None or request.known.shape != request.image.shape[:2]:
+    raise ValueError("known must be a mask of the size of the given picture")
   factor = task.tokenizer.factor
   size = tuple(factor * side for side in task.model.grid)
   ids = {"label": 0, "example_id": 0}
@@ -193,14 +195,23 @@ def read_given(
 
 def _resized_mask(known, size):
   """Bring what is known to a size; a pixel is known where all of its were."""
-  shrink = min(have / want for have, want in zip(known.shape, size))
-  picture = Image.fromarray(known.astype(np.uint8))
-  if shrink > 1:
-    picture = picture.filter(ImageFilter.MinFilter(2 * int(shrink / 2 + 1) - 1))
   framing = frame.Frame(size, target="segmentation")
-  record = {"segmentation": np.asarray(picture), "label": 0, "example_id": 0}
+  for axis, length in enumerate(framing.resized(*known.shape)):
+    known = _resized_axis(known, length, axis)
+  record = {"segmentation": known.astype(np.uint8), "label": 0, "example_id": 0}
   row = arrays.make_eval_encode(framing)(record, None)
   return row["segmentation"][0].astype(bool)
+
+
+def _resized_axis(known, length, axis):
+  have = known.shape[axis]
+  if length >= have:
+    nearest = (2 * np.arange(length) + 1) * have // (2 * length)
+    return known.take(nearest, axis)
+  # Where each pixel's middle falls: in one of the smaller, and in no other.
+  owners = (2 * np.arange(have) + 1) * length // (2 * have)
+  first = np.searchsorted(owners, np.arange(length))
+  return np.logical_and.reduceat(known, first, axis=axis)
 
 
 def _condition(task, state, empty, given):

@@ -69,6 +69,21 @@ def test_inpainting_keeps_what_is_black_in_the_mask(workdir, picture, tmp_path):
     assert shown.n_frames == 7  # noise, five steps and argmax
 
 
+def test_compositing_puts_back_what_the_model_cannot_draw(workdir, tmp_path):
+  # The model draws greys; of the coloured picture the left half is known.
+  rng = np.random.default_rng(0)
+  colours = rng.integers(0, 256, (8, 8, 3), np.uint8)
+  Image.fromarray(colours).save(tmp_path / "picture.png")
+  options = [f"--inpaint={tmp_path / 'picture.png'}", "--mask=0,4,8,4"]
+  plain = _draw(workdir, tmp_path / "plain", *options)["arr_0"]
+  put_back = _draw(workdir, tmp_path / "back", *options, "--composite")["arr_0"]
+  assert (plain[:, :, :4] != colours[:, :4]).any()
+  np.testing.assert_array_equal(
+    put_back[:, :, :4], np.stack([colours[:, :4]] * 4)
+  )
+  np.testing.assert_array_equal(put_back[:, :, 4:], plain[:, :, 4:])
+
+
 def test_larger_size_surrounds_the_picture(workdir, picture, tmp_path):
   path, shades = picture
   drawn = _draw(
@@ -92,12 +107,16 @@ def test_larger_size_surrounds_the_picture(workdir, picture, tmp_path):
     (["--upsample=x.png"], "--upsample means nothing to task sundae"),
     (["--mask=0,0,2,2"], "--mask belongs to --inpaint"),
     (["--inpaint=PICTURE"], "needs --mask"),
+    (["--inpaint=PICTURE", "--size=8x8"], "leaves nothing to make"),
     (["--inpaint=PICTURE", "--mask=0,0,9,2"], "must lie within"),
     (["--inpaint=PICTURE", "--mask=none.png"], "no readable picture"),
     (["--size=12x8", "--animate=gif"], "leave out --animate"),
     (["--size=4x8"], "from 8x8 on"),
     (["--proportion=2"], "proportion"),
     (["--steps=0"], "steps 0"),
+    (["--steps=9999999999"], "below 2**31"),
+    (["--temperature=nan"], "temperature"),
+    (["--labels=25"], "label 25 must be between 0 and 23, or 24"),
   ],
 )
 def test_bad_requests_end_in_one_line(
@@ -109,6 +128,30 @@ def test_bad_requests_end_in_one_line(
   error = capsys.readouterr().err.strip()
   assert message in error and "\n" not in error
   assert not out.exists()
+
+
+@pytest.mark.parametrize(
+  "mode, black, white",
+  [
+    ("L", 100, 200),
+    ("1", 0, 1),
+    ("P", 3, 9),
+    ("RGB", (90, 90, 90), (255, 255, 255)),
+    ("RGBA", (255, 255, 255, 0), (255, 255, 255, 255)),
+    ("LA", (255, 90), (255, 255)),
+    ("I;16", 20_000, 60_000),
+    ("F", 0.2, 1.0),
+  ],
+)
+def test_mask_is_white_whatever_it_is_stored_as(mode, black, white, tmp_path):
+  mask = Image.new(mode, (6, 4), black)
+  if mode == "P":
+    mask.putpalette([x for i in range(256) for x in [25 * min(i, 10)] * 3])
+  mask.putpixel((5, 1), white)
+  path = tmp_path / ("mask.tiff" if mode == "F" else "mask.png")
+  mask.save(path)
+  known = denoising_flags.read_mask(str(path), (4, 6))
+  assert not known[1, 5] and known.sum() == 23
 
 
 def test_mask_of_another_size_is_refused(tmp_path):

@@ -1,0 +1,110 @@
+"""The adapter of SUNDAE: what reaches the model, and pictures given to it."""
+
+import numpy as np
+import pytest
+
+from launch import flags, request, tasks
+from launch.adapters import sundae, sundae_sampling
+from tests.sundae import tiny
+
+
+def _task(overrides):
+  config = flags.load("configs/sundae_scenes.py:tiny", list(overrides.items()))
+  return sundae.make_task(config, tasks.measured_or_assumed(sundae, config))
+
+
+def test_every_field_of_the_model_reaches_it():
+  overrides = {
+    "data.size": "32,64",
+    "model.layers": "1,2,0",
+    "model.width": "48",
+    "model.heads": "3",
+    "model.head_width": "8",
+    "model.resampling": "none",
+    "model.reference": "True",
+    "model.num_classes": "5",
+    "model.class_drop": "0.25",
+    "model.attention": "cudnn",
+    "train.unrolls": "4",
+    "train.accumulate": "2",
+    "train.remat": "True",
+    "optimizer.ema_decay": "0.5",
+  }
+  made = _task(overrides)
+  net, shape = made.model, made.model.shape
+  assert (net.grid, net.num_codes) == ((8, 16), 256)
+  assert (net.layers, net.factors) == ((1, 2, 0), ((2, 2),))
+  assert (shape.width, shape.num_heads, shape.head_width) == (48, 3, 8)
+  assert (net.resampling, net.reference) == ("none", True)
+  assert (net.num_classes, made.class_drop) == (5, 0.25)
+  assert (shape.implementation, shape.remat) == ("cudnn", True)
+  assert (shape.gate, shape.qkv_bias, shape.epsilon) == (None, False, 1e-5)
+  assert (made.unrolls, made.accumulate, made.ema_decay) == (4, 2, 0.5)
+  assert not _task({"model.reference": "False"}).model.reference
+
+
+def test_every_setting_of_a_request_reaches_the_steps():
+  config = flags.load("configs/sundae_scenes.py:tiny")
+  asked = {
+    "steps": 7,
+    "min_steps": 3,
+    "temperature": 0.9,
+    "end_temperature": 0.4,
+    "proportion": 0.3,
+    "end_proportion": 0.8,
+    "top_k": 11,
+    "top_p": 0.6,
+    "guidance": 2.5,
+    "confident": True,
+    "argmax": False,
+  }
+  made = sundae_sampling.make_settings(request.from_config(config, **asked))
+  for name in ("temperature", "proportion"):
+    asked[name] = (asked[name], asked.pop(f"end_{name}"))
+  for name, value in asked.items():
+    np.testing.assert_allclose(getattr(made, name), value, err_msg=name)
+  # Alone, one is that of the last step too.
+  alone = request.from_config(config, temperature=0.2, proportion=0.7)
+  made = sundae_sampling.make_settings(alone)
+  np.testing.assert_allclose(made.temperature, 0.2)
+  np.testing.assert_allclose(made.proportion, 0.7)
+
+
+def _given(known):
+  image = np.zeros((*known.shape, 3), np.uint8)
+  asked = request.Request(given="inpaint", image=image, known=known)
+  # 4 x 4 codes of 2 x 2 pixels.
+  return sundae_sampling.read_given(tiny.make_task(), asked, tiny.GRID)
+
+
+@pytest.mark.parametrize("side", [4, 8, 16, 20, 24, 32, 200])
+def test_half_a_picture_keeps_half_the_codes_at_any_size(side):
+  known = np.broadcast_to(np.arange(side) < side // 2, (side, side))
+  given = _given(known)
+  assert (given.known == (np.arange(8) < 4)).all()
+  assert (given.keep == (np.arange(4) < 2)).all()
+
+
+@pytest.mark.parametrize("side", [9, 12, 15, 20, 31, 64])
+def test_no_hole_is_too_thin_to_be_seen(side):
+  for column in range(side):
+    known = np.ones((side, side), bool)
+    known[:, column] = False
+    missing = np.flatnonzero(~_given(known).known.all(axis=0))
+    assert missing.tolist() == [(column * 8 + 4) // side]
+
+
+def test_mask_is_cut_as_the_picture_is():
+  known = np.ones((16, 32), bool)
+  known[:, 8:10] = False  # the first that is seen
+  assert np.flatnonzero(~_given(known).known.all(axis=0)).tolist() == [0]
+  with pytest.raises(ValueError, match="leaves nothing to make"):
+    _given(np.broadcast_to(np.arange(32) >= 8, (16, 32)))
+
+
+def test_mask_of_another_size_than_the_picture_is_refused():
+  image = np.zeros((8, 8, 3), np.uint8)
+  for known in (None, np.ones((4, 4), bool)):
+    asked = request.Request(given="inpaint", image=image, known=known)
+    with pytest.raises(ValueError, match="of the size of the given picture"):
+      sundae_sampling.read_given(tiny.make_task(), asked, tiny.GRID)
