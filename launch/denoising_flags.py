@@ -64,7 +64,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-  """Refuses flags without --inpaint, and sets the number of its results."""
+  """Refuses flags without --inpaint or against it; sets its samples."""
   if args.inpaint is None:
     for name in _WITH_INPAINT:
       if getattr(args, name) is not None:
@@ -72,6 +72,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     return
   if args.mask is None and args.size is None:
     parser.error("--inpaint=IMAGE needs --mask, or a larger --size")
+  if args.num_samples is not None:
+    parser.error("--inpaint=IMAGE takes --results, not --num_samples")
   results = 4 if args.results is None else args.results
   if results < 1:
     parser.error(f"--results {results} must be at least 1")

@@ -24,6 +24,7 @@ from launch import (
   trained,
 )
 
+_NUM_SAMPLES = 64
 # Pictures that a sample goes on from; one at a time.
 _GIVEN = ("upsample", "colorize", "complete", "inpaint")
 # Of DCTransformer they are one number, or one each of its three fields.
@@ -48,7 +49,7 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
   add = parser.add_argument
   trained.add_options(parser, "directory of a run")
   add("--out", type=Path, required=True, help="folder to write")
-  add("--num_samples", type=_positive, default=64, help="default 64")
+  add("--num_samples", type=_positive, help=f"default {_NUM_SAMPLES}")
   add("--seed", type=int, default=0, help="default 0")
   add("--labels", type=_numbers, help="classes, taken in turn: 0,5,7")
   add("--temperature", type=_each(float), help="0 is greedy" + _EACH)
@@ -84,6 +85,7 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
   if args.out.exists() and not args.out.is_dir():
     parser.error(f"--out={args.out} is a file: give a folder")
   denoising_flags.check(parser, args)
+  args.num_samples = args.num_samples or _NUM_SAMPLES
   return args
 
 

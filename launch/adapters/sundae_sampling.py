@@ -80,6 +80,11 @@ def make_requested_sampler(
   null = bool(num_classes and task.class_drop)
   labels = request_lib.labels(request, num_classes, null)
   guided = request_lib.guided(request, null)
+  if guided and (labels == num_classes).all():
+    raise ValueError(
+      f"guidance {request.guidance} changes nothing of the null class, which "
+      "a given picture has without labels: give labels"
+    )
   grid = canvas(task, request)
   if request.animate and grid != task.model.grid:
     raise ValueError("a larger size has no animation: leave out --animate")
