@@ -9,6 +9,7 @@ from launch import pictures
 
 KINDS = ("gif", "webp", "strip")
 _MOST_FRAMES = 64
+_MOST_PIXELS = 2048  # of a side; what is larger is made smaller
 _LONG_MS = 1500  # of the last frame
 _SHORT_MS = 120
 
@@ -35,12 +36,11 @@ def write(path: Path, frames: np.ndarray, kind: str) -> Path:
     rows = frames[:, few]
     grid = pictures.grid(rows.reshape(-1, *rows.shape[2:]), columns=len(few))
     path = path.with_name(f"{path.name}.png")
-    Image.fromarray(grid).save(path)
+    _picture(grid).save(path)
     return path
   columns = int(np.ceil(len(frames) ** 0.5))
   images = [
-    Image.fromarray(pictures.grid(frames[:, t], columns=columns))
-    for t in range(num)
+    _picture(pictures.grid(frames[:, t], columns=columns)) for t in range(num)
   ]
   path = path.with_name(f"{path.name}.{kind}")
   images[0].save(
@@ -51,3 +51,9 @@ def write(path: Path, frames: np.ndarray, kind: str) -> Path:
     loop=0,
   )
   return path
+
+
+def _picture(pixels):
+  picture = Image.fromarray(pixels)
+  picture.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+  return picture

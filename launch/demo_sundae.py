@@ -144,7 +144,10 @@ def show(
     given, results, held_out.images[:count], rows=_SHOWN
   )
   save("given-results-real", rows)
-  strip = animation.write(out / "strip", drawn["frames"][:_SHOWN], "strip")
+  frames = sundae_sampling.decode_history(
+    run.task, job.state, drawn["history"][:_SHOWN]
+  )
+  strip = animation.write(out / "strip", frames, "strip")
   (workdir / "samples" / f"{job.step}-denoising.png").write_bytes(
     strip.read_bytes()
   )

@@ -148,7 +148,7 @@ def draw(
   structure = lambda: (
     jax.eval_shape(sampler, restored.state, np.zeros(batch, np.int32)).tokens
   )
-  return _write(run, asked, samples, structure, out)
+  return _write(run, restored.state, asked, samples, structure, out)
 
 
 def load(out: Path) -> dict[str, np.ndarray]:
@@ -164,7 +164,7 @@ def read_tokens(structure: Any, part: dict[str, np.ndarray]) -> Any:
   return jax.tree.unflatten(jax.tree.structure(structure), leaves)
 
 
-def _write(run, asked, samples, structure, out) -> list[Path]:
+def _write(run, state, asked, samples, structure, out) -> list[Path]:
   """Writes the pictures and the archive of finished samples."""
   (out / "images").mkdir(parents=True, exist_ok=True)
   first = samples.part(0)
@@ -209,9 +209,10 @@ def _write(run, asked, samples, structure, out) -> list[Path]:
     path = out / f"{name}.png"
     Image.fromarray(_sheet(few["image"], rows, few["size"])).save(path)
     written.append(path)
-  if "frames" in few:
-    kind = asked.animate
-    written.append(animation.write(out / "denoising", few["frames"], kind))
+  if "history" in few:
+    frames = run.adapter.decode_history(run.task, state, few["history"])
+    path = animation.write(out / "denoising", frames, asked.animate)
+    written.append(path)
   return written
 
 

@@ -27,6 +27,7 @@ make_array_encode = codes.make_array_encode
 rows_per_example = codes.rows_per_example
 make_sampler = sundae_sampling.make_sampler
 make_requested_sampler = sundae_sampling.make_requested_sampler
+decode_history = sundae_sampling.decode_history
 
 SAMPLING = (
   "labels",

@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from einops import rearrange
-from PIL import Image, ImageFilter
 
 from launch import animation
 from launch import request as request_lib
@@ -24,8 +22,6 @@ from vqgan import arrays, frame
 Sampler = Callable[[state_lib.State, np.ndarray], task_protocol.Samples]
 # What shows the unknown part of a given picture.
 _GREY = 127
-# How many samples of a job are animated.
-_ANIMATED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +66,8 @@ def make_requested_sampler(
   Sample i has the key fold_in(key, i) and the i-th of the requested labels, in
   turn; without any, what is inpainted has the null class, if it was trained.
   The samples' info has `steps` and `stopped`, `given` with a picture, and
-  `frames` where an animation is asked for.
+  `history` where an animation is asked for: codes [b, t, h, w], of the steps
+  that it shows.
 
   Raises:
     ValueError: the request does not fit the model.
@@ -104,8 +101,7 @@ def make_requested_sampler(
     )
     info = {**samples.info, "label": label}
     if frames:
-      history = info.pop("history")
-      info["frames"] = _pictures(task, state, history, indices)
+      info["history"] = info["history"][:, animation.chosen(frames)]
     images = samples.images
     if given:
       shown = np.where(given.known[..., None], given.image, np.uint8(_GREY))
@@ -115,6 +111,15 @@ def make_requested_sampler(
     return samples.replace(images=images, info=info)
 
   return lambda state, indices: run(state, indices, settings)
+
+
+def decode_history(
+  task: task_lib.SundaeTask, state: state_lib.State, history: np.ndarray
+) -> np.ndarray:
+  """Returns the pictures uint8 [b, t, H, W, 3] of codes int32 [b, t, h, w]."""
+  decoded = jax.jit(task.decode)
+  steps = np.moveaxis(history, 1, 0)
+  return np.stack([decoded(state.frozen, codes) for codes in steps], axis=1)
 
 
 def make_settings(request: request_lib.Request) -> decode.Settings:
@@ -166,7 +171,8 @@ def read_given(
   middle of the canvas of (h, w) = `grid` codes.
 
   Raises:
-    ValueError: there is nothing to make, or the model reads no pictures.
+    ValueError: there is nothing to make, the mask has another size than the
+      picture, or the model reads no pictures.
   """
   if request.image is None:
     return None
@@ -230,24 +236,3 @@ def _condition(task, state, empty, given):
     codes=jnp.broadcast_to(codes, empty.codes.shape),
     keep=jnp.broadcast_to(given.keep, empty.keep.shape),
   )
-
-
-def _pictures(task, state, history, indices):
-  """Return the frames uint8 [b, t, H, W, 3] of codes [b, t, h, w].
-
-  Only those of the first samples of a job are decoded; the others are black.
-  """
-  history = history[:, animation.chosen(history.shape[1])]
-  shown = min(len(history), _ANIMATED)
-
-  def decode_first():
-    images = jax.lax.map(
-      lambda codes: task.decode(state.frozen, codes),
-      rearrange(history[:shown], "b t h w -> t b h w"),
-    )
-    rest = [(0, len(history) - shown), *[(0, 0)] * 4]
-    return jnp.pad(rearrange(images, "t b h w c -> b t h w c"), rest)
-
-  like = jax.eval_shape(decode_first)
-  blank = lambda: jnp.zeros(like.shape, like.dtype)
-  return jax.lax.cond(indices[0] == 0, decode_first, blank)

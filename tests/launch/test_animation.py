@@ -32,6 +32,13 @@ def test_strip_has_a_row_a_sample_and_the_ends(frames, tmp_path):
   assert image[0, 0, 0] == 0 and image[0, -1, 0] == 190
 
 
+@pytest.mark.parametrize("kind", ["gif", "strip"])
+def test_large_pictures_are_shown_smaller(kind, tmp_path):
+  frames = np.zeros((2, 3, 1500, 1200, 3), np.uint8)
+  with Image.open(animation.write(tmp_path / "x", frames, kind)) as shown:
+    assert max(shown.size) == 2048 and min(shown.size) > 1000
+
+
 def test_long_animations_keep_first_and_last():
   few = animation.chosen(1000)
   assert len(few) == 64 and few[0] == 0 and few[-1] == 999

@@ -1,5 +1,6 @@
 """The adapter of SUNDAE: what reaches the model, and pictures given to it."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -108,3 +109,14 @@ def test_mask_of_another_size_than_the_picture_is_refused():
     asked = request.Request(given="inpaint", image=image, known=known)
     with pytest.raises(ValueError, match="of the size of the given picture"):
       sundae_sampling.read_given(tiny.make_task(), asked, tiny.GRID)
+
+
+def test_history_is_decoded_step_by_step():
+  made = tiny.make_task()
+  state = tiny.init_task(made)
+  history = np.asarray(tiny.codes(6)).reshape(2, 3, *tiny.GRID)
+  shown = sundae_sampling.decode_history(made, state, history)
+  assert shown.shape == (2, 3, 8, 8, 3) and shown.dtype == np.uint8
+  for t in range(3):
+    expected = jax.device_get(made.decode({}, history[:, t]))
+    np.testing.assert_array_equal(shown[:, t], expected)
