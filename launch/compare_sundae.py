@@ -140,12 +140,24 @@ def changed(
 def run_variant(
   config: ml_collections.ConfigDict, folder: Path, num: int
 ) -> Score:
-  """Trains, samples and scores; what was done before is read."""
-  path = folder / "score.json"
+  """Trains, samples and scores; what was done before is read.
+
+  Raises:
+    CommandError: the folder holds a run of another number of steps.
+  """
+  steps = config.train.num_steps
+  if (folder / "config.json").is_file():
+    held = runs.load_config(folder).train.num_steps
+    if held != steps:
+      raise errors.CommandError(
+        f"{folder} holds a run of {held} steps, not of {steps}: choose another "
+        f"--workdir, or --num_steps={held}"
+      )
+  path = folder / f"score-{num}.json"
   if path.is_file():
     return Score(**json.loads(path.read_text("utf-8")))
   done = checkpoint.steps(rundir.RunDirectory(folder).checkpoints)
-  if not done or max(done) < config.train.num_steps:
+  if not done or max(done) < steps:
     train.train(config, folder, write_tensorboard=False, stream=sys.stderr)
   run = runs.open_run(folder)
   state = _restore(run)
