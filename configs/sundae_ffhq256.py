@@ -10,7 +10,7 @@ first stage, a run of `vqgan_ffhq.py` or what `launch.import_checkpoint` made;
 CODES is what `launch.tokenize` wrote with it. Published: FID 10.56 with 100
 steps, after two to four days on one GPU. The other sundae_* configs begin with
 this one and say what differs. Where we do better than the authors did, the
-comment says what they had; `model.reference` does as they did.
+comment says what they had; `model.reference` is their network.
 """
 
 import ml_collections
