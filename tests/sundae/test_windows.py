@@ -1,9 +1,13 @@
 """Windows over canvases larger than the grid, and masks of pixels."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sundae import masks, windows
+from sundae import decode, masks, windows
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,30 @@ def test_windows_advance_by_half_and_end_at_the_border(size, rows, cols):
 def test_canvas_smaller_than_the_grid_is_refused():
   with pytest.raises(ValueError, match="3x8 codes must be at least"):
     windows.places((3, 8), (4, 4))
+
+
+class _Uniform:
+  """A model that finds every code as likely as any other."""
+
+  grid, num_codes, num_classes = (4, 4), 50, 0
+
+  def apply(self, params, codes, label):
+    """Return logits [b, h, w, v], whatever the codes."""
+    return jnp.zeros((*codes.shape, self.num_codes))
+
+
+def test_every_window_has_noise_of_its_own():
+  run = jax.jit(functools.partial(windows.sample, _Uniform()))
+  condition = decode.nothing_given(jnp.zeros(3, jnp.int32), (4, 10))
+  settings = decode.Settings.create(1, 1.0, 1.0)
+  keys = jax.random.split(jax.random.key(0), 3)
+  codes, info = run({}, keys, condition, settings)
+  assert (info["steps"] == 4).all()  # one in each window
+  # What each window after the first adds: two columns, at the same places.
+  added = np.asarray(codes[:, :, 4:]).reshape(3, 4, 3, 2)
+  same = added[:, :, None] == added[:, :, :, None]  # [b, row, k, k, column]
+  apart = ~np.eye(3, dtype=bool)
+  assert same[:, :, apart].mean() < 0.1  # by chance one in 50
 
 
 def test_code_is_kept_only_where_all_its_pixels_are():
