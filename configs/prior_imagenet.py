@@ -51,6 +51,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # "none", "coordinates", "segmentation", "depth", "edges", "lowres",
   # "keypoints", "boxes", "codes" or "completion".
   config.condition.kind = "none"
+  # "prefix" (the authors): by tokens before the codes. "both": also added where
+  # each code is predicted, if the tokens are a grid over the picture.
+  config.condition.enters = "prefix"
   config.condition.num_labels = 0  # of a segmentation, or of boxes
   config.condition.label_shift = 0
   config.condition.levels = 0  # of coordinates, or of each pooled channel
@@ -74,7 +77,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.num_classes = 0  # -1: those of the dataset
   config.model.classes = "both"  # "token" (the authors), "added", "both"
   config.model.class_drop = 0.0  # above 0 trains the null class of guidance
-  config.model.class_scale = 0.02
+  config.model.class_scale = 0.02  # of what is added, at the start
   config.model.shared = False  # one table of embeddings; the authors: True
   config.model.n_unmasked = 0
   config.model.pkeep = 1.0

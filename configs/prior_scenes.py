@@ -5,8 +5,9 @@
 
 By class (the default), or by `coordinates`, `segmentation`, `depth`, `edges`,
 `lowres`, `keypoints`, `boxes`, `points` or `completion`, without classes; tiny:
-`:tiny` or `:depth,tiny`. The first stage is the one that ships, f4 with 256
-codes. Made for five minutes on two CPU cores.
+`:tiny` or `:depth,tiny`. All but boxes and points are told twice: by a prefix
+and beside each code (`condition.enters`). The first stage is the one that
+ships, f4 with 256 codes. Made for five minutes on two CPU cores.
 """
 
 import ml_collections
@@ -43,6 +44,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model.num_classes = 24
   else:
     condition.kind = "boxes" if form == "points" else form
+    if condition.kind != "boxes":
+      condition.enters = "both"
   if form == "segmentation":
     condition.num_labels = 25
   elif form in ("boxes", "points"):

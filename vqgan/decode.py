@@ -175,8 +175,9 @@ class Reader:
 
   def step(self, code, t, cache):
     """Read code int32 [b], the t-th -> (logits of the next one, cache)."""
+    slot = self.prefix + t
     return self._apply(
-      "step", self._twice(code), self.prefix + t, self.label, cache
+      "step", self._twice(code), slot, self.condition, self.label, cache
     )
 
   def grow(self, cache, num_codes):

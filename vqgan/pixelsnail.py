@@ -35,6 +35,7 @@ class PixelSNAIL(nn.Module):
     num_conditions: vocabulary of the condition's tokens.
     num_classes: classes of the label; 0 ignores it. Label num_classes is the
       null class, for guidance.
+    beside: see `Prior`; the token is added to the input of the code's place.
     dropout: rate within residual branches.
     remat: recompute activations in the backward pass.
     dtype: compute precision; parameters stay float32.
@@ -49,6 +50,7 @@ class PixelSNAIL(nn.Module):
   key_width: int = 16
   num_conditions: int = 0
   num_classes: int = 0
+  beside: tuple[int, ...] = ()
   dropout: float = 0.0
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
@@ -58,6 +60,8 @@ class PixelSNAIL(nn.Module):
     self.code_table = table(self.num_codes)
     if self.num_conditions:
       self.condition_table = table(self.num_conditions)
+    if self.beside:
+      self.beside_table = table(self.num_conditions)
     if self.num_classes:
       self.class_table = table(self.num_classes + 1)
     self.start = self.param("start", _INIT, (self.width,))
@@ -96,6 +100,8 @@ class PixelSNAIL(nn.Module):
     x += _shift(self.left(jnp.pad(inputs, _pad(1, 0, 0, 0))), 0, 1)
     memory = self._memory(len(codes), condition, label)  # [b, 1 + m, d]
     x += memory[:, :1, None]
+    if self.beside:
+      x += self._beside(condition)
     body = lambda block, x, _: (block(x, inputs, memory, train), None)
     if self.remat:
       body = nn.remat(body, prevent_cse=False)
@@ -114,18 +120,16 @@ class PixelSNAIL(nn.Module):
     """
     known = codes.shape[1]
     room = self.grid[0] * self.grid[1] - known
-    cache = {"codes": jnp.pad(codes, ((0, 0), (0, room)))}
-    if condition is not None:
-      cache["condition"] = condition
-    return self._at(known if slot is None else slot, label, cache), cache
+    cache = jnp.pad(codes, ((0, 0), (0, room)))
+    index = known if slot is None else slot
+    return self._at(index, condition, label, cache), cache
 
-  def step(self, code, slot, label, cache):
+  def step(self, code, slot, condition, label, cache):
     """Read one more code [b], that before slot `slot`; see `Prior.step`."""
-    codes = jax.lax.dynamic_update_slice_in_dim(
-      cache["codes"], code[:, None], slot - 1, axis=1
+    cache = jax.lax.dynamic_update_slice_in_dim(
+      cache, code[:, None], slot - 1, axis=1
     )
-    cache = {**cache, "codes": codes}
-    return self._at(slot, label, cache), cache
+    return self._at(slot, condition, label, cache), cache
 
   def grow(self, cache, slots):
     """Return the cache, which has room for all."""
@@ -143,9 +147,9 @@ class PixelSNAIL(nn.Module):
     rest = 2 * 5 * self.width**2 + 2 * self.width * self.num_codes
     return num_codes * (self.blocks * block + rest)
 
-  def _at(self, index, label, cache):
+  def _at(self, index, condition, label, codes):
     """Return the logits [b, v] of code `index`."""
-    logits = self(cache["codes"], cache.get("condition"), label)
+    logits = self(codes, condition, label)
     return jax.lax.dynamic_index_in_dim(logits, index, 1, keepdims=False)
 
   def _memory(self, batch_size, condition, label):
@@ -164,6 +168,14 @@ class PixelSNAIL(nn.Module):
     tokens = self._embed(self.condition_table, condition)
     places = _waves(condition.shape[1], self.width).astype(self.dtype)
     return jnp.concatenate([start, tokens + places], axis=1)
+
+  def _beside(self, condition):
+    """Return the token beside each code, [b, h, w, d]."""
+    if condition is None:
+      raise ValueError("what is told beside the codes needs a condition")
+    tokens = jnp.take(condition, jnp.asarray(self.beside), axis=1)
+    told = self._embed(self.beside_table, tokens)
+    return rearrange(told, "b (h w) d -> b h w d", h=self.grid[0])
 
   def _embed(self, table, ids):
     return table(ids).astype(self.dtype)

@@ -39,7 +39,10 @@ class Prior(nn.Module):
       token 0 as the start, as the authors' models have it.
     n_unmasked: the first slots that see each other in both directions.
     dropout: rate on embeddings and residual branches.
-    class_scale: deviation of the added class embedding at the start.
+    class_scale: deviation of the added embeddings at the start.
+    beside: for each code, in the model's order, which of the condition's tokens
+      lies at its place; that token is then also added to the slot that predicts
+      the code. Empty tells the condition by the prefix alone (the paper).
     remat: recompute activations in the backward pass.
     dtype: compute precision; parameters stay float32.
     implementation: of attention, see `attention.attend`.
@@ -57,6 +60,7 @@ class Prior(nn.Module):
   n_unmasked: int = 0
   dropout: float = 0.0
   class_scale: float = _SCALE
+  beside: tuple[int, ...] = ()
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
   implementation: str = "xla"
@@ -80,12 +84,15 @@ class Prior(nn.Module):
       if self._has_token:
         self.class_table = table(num_labels)
       self.start = self.param("start", init, (self.width,))
+    added = lambda size: nn.Embed(
+      size,
+      self.width,
+      embedding_init=nn.initializers.normal(self.class_scale),
+    )
     if self.num_classes and self.classes != "token":
-      self.added_table = nn.Embed(
-        num_labels,
-        self.width,
-        embedding_init=nn.initializers.normal(self.class_scale),
-      )
+      self.added_table = added(num_labels)
+    if self.beside:
+      self.beside_table = added(self.num_conditions)
     self.positions = positions.Table(self.length, self.width, scale=0.0)
     self.embedding_dropout = nn.Dropout(self.dropout)
     shape = transformer.Shape(
@@ -160,12 +167,13 @@ class Prior(nn.Module):
 
     return jax.tree.map(pad, cache)
 
-  def step(self, code, slot, label, cache):
+  def step(self, code, slot, condition, label, cache):
     """Read one more code.
 
     Args:
       code: int32 [b].
       slot: int scalar, its slot of the sequence.
+      condition: as in `__call__`.
       label: int32 [b], or None.
       cache: from `prefill`, by `grow` made longer than `slot`.
 
@@ -175,6 +183,7 @@ class Prior(nn.Module):
     x = self._embed(self.code_table, code)[:, None]  # [b, 1, d]
     x += jax.lax.dynamic_slice_in_dim(self._places(), slot, 1)
     x += self._class(label)
+    x += self._beside(condition, jnp.asarray(slot)[None])
     slots = jnp.arange(jax.tree.leaves(cache)[0].shape[2])
     mask = (slots <= slot)[None, None, None]  # [1, 1, 1, s]
     x, cache = self.stack.step(x, cache, None, slot, mask)
@@ -203,6 +212,7 @@ class Prior(nn.Module):
         "raise its length, or sample with a sliding window"
       )
     x += self._places()[:length] + self._class(label)
+    x += self._beside(condition, jnp.arange(length))
     x = self.embedding_dropout(x, deterministic=not train)
     free = jnp.arange(length) < self.n_unmasked
     mask = attention.causal_mask(length) | (free[:, None] & free)
@@ -233,6 +243,18 @@ class Prior(nn.Module):
     if not self.num_classes or self.classes == "token":
       return jnp.zeros((), self.dtype)
     return self._embed(self.added_table, label)[:, None]
+
+  def _beside(self, condition, slots):
+    """Return what is added to slots [s] about the codes they predict."""
+    if not self.beside:
+      return jnp.zeros((), self.dtype)
+    if condition is None:
+      raise ValueError("what is told beside the codes needs a condition")
+    place = slots - (self.prefix_length(condition.shape[1]) - 1)  # of the code
+    which = jnp.asarray(self.beside)[jnp.maximum(place, 0)]
+    tokens = jnp.take(condition, which, axis=1)  # [b, s]
+    told = self._embed(self.beside_table, tokens)  # [b, s, d]
+    return jnp.where((place >= 0)[:, None], told, 0)
 
   def _places(self):
     return self.positions().astype(self.dtype)

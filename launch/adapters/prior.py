@@ -25,6 +25,7 @@ LIKELIHOOD = {"codes": ("bits_codes",)}
 RULE = sharding.FsdpRule()
 MODELS = ("transformer", "pixelsnail")
 KINDS = ("none", "coordinates", "boxes", "completion", *maps.MAPS)
+ENTERS = ("prefix", "both")
 
 SAMPLING = (
   "labels",
@@ -106,6 +107,7 @@ def make_model(
   num_classes = options.num_classes
   if num_classes < 0:
     num_classes = int(measured["num_classes"])
+  beside = _beside(config, coder, condition)
   if options.name == "pixelsnail":
     if options.order != "row":
       raise ValueError(
@@ -121,6 +123,7 @@ def make_model(
       key_width=options.key_width,
       num_conditions=condition.vocabulary,
       num_classes=num_classes,
+      beside=beside,
       dropout=options.dropout,
       remat=config.train.remat,
       dtype=precision.dtype(config.train.dtype),
@@ -138,6 +141,7 @@ def make_model(
     n_unmasked=options.n_unmasked,
     dropout=options.dropout,
     class_scale=options.class_scale,
+    beside=beside,
     remat=config.train.remat,
     dtype=precision.dtype(config.train.dtype),
     implementation=options.attention,
@@ -273,6 +277,18 @@ def fields(
   wanted = make_condition(config, measured, coder).fields
   with_boxes = ("box_labels", "crop") if "boxes" in wanted else ()
   return tuple(name for name in wanted if name not in with_boxes)
+
+
+def _beside(config, coder, condition) -> tuple[int, ...]:
+  """Returns which token is added beside each code; () where none is."""
+  enters = config.condition.enters
+  if enters not in ENTERS:
+    raise errors.CommandError(
+      f"no condition.enters {enters!r}{flags.did_you_mean(enters, ENTERS)}"
+    )
+  if enters == "prefix":
+    return ()
+  return kinds.beside(condition, coder.grid, config.model.order)
 
 
 def _has_stage(config) -> bool:

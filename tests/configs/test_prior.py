@@ -102,5 +102,37 @@ def test_unknown_kind_lists_the_choices():
     tasks.get("prior").make_task(config, {})
 
 
+def test_maps_are_told_beside_the_codes_of_the_scenes_but_not_of_the_paper():
+  adapter = tasks.get("prior")
+
+  def beside(config):
+    return adapter.make_task(config, adapter.assumed(config)).model.beside
+
+  assert beside(forms.tiny("prior_scenes.py:lowres"))[:4] == (0, 0, 1, 1)
+  snail = forms.tiny("prior_scenes.py:segmentation")
+  with snail.unlocked():
+    snail.model.name = "pixelsnail"
+  assert beside(snail) == tuple(range(64))
+  for name in ("prior_sflckr_segmentation", "prior_scenes.py:boxes"):
+    assert beside(forms.load(name)) == ()
+
+
+@pytest.mark.parametrize(
+  ("form", "enters", "message"),
+  [
+    ("boxes", "both", "needs a condition whose tokens are a grid"),
+    ("class", "both", "needs a condition whose tokens are a grid"),
+    ("depth", "bothe", "Did you mean both"),
+  ],
+)
+def test_way_that_a_condition_cannot_enter_is_refused(form, enters, message):
+  config = forms.tiny(f"prior_scenes.py:{form}")
+  with config.unlocked():
+    config.condition.enters = enters
+  adapter = tasks.get("prior")
+  with pytest.raises(ValueError, match=message):
+    adapter.make_task(config, adapter.assumed(config))
+
+
 def test_every_prior_config_is_tested():
   assert forms.shipped("prior_") == forms.files(FULL)

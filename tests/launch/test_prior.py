@@ -73,6 +73,8 @@ def test_condition_comes_from_the_dataset_or_from_a_file(workdir, tmp_path):
   assert ours["labels"].tolist() == [3, 3]
   given = sample.load(tmp_path / "file")["given"]
   assert (given == given[0, 0, 0]).all()
+  wide = _draw(workdir, tmp_path / "wide", "--size=32x48")
+  assert wide["arr_0"].shape == (2, 32, 48, 3)
 
 
 def test_half_of_a_picture_is_kept(workdir, tmp_path):

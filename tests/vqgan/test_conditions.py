@@ -274,3 +274,23 @@ def test_stage_reads_a_low_resolution_image_at_full_size():
   # Four numbers a channel are left of the picture.
   rank = np.linalg.matrix_rank(np.asarray(stage.rows[0, :, :, 0], float), 4)
   assert rank <= 2
+
+
+def test_token_beside_a_code_is_the_one_at_its_place_or_nearest_to_it():
+  same = kinds.Places((2, 3), 4, 9)
+  assert kinds.beside(same, (2, 3), "row") == (0, 1, 2, 3, 4, 5)
+  assert kinds.beside(same, (2, 3), "alternate") == (0, 1, 2, 5, 4, 3)
+  coarse = maps.Map("lowres", (16, 16), (2, 2), levels=6)
+  rows = [(0, 0, 1, 1), (0, 0, 1, 1), (2, 2, 3, 3), (2, 2, 3, 3)]
+  assert kinds.beside(coarse, (4, 4), "row") == sum(rows, ())
+  fine = kinds.Known((4, 6), 10)
+  assert kinds.beside(fine, (2, 3), "row") == (7, 9, 11, 19, 21, 23)
+
+
+@pytest.mark.parametrize(
+  "made",
+  [kinds.Nothing(), kinds.Scene(objects.Layout(100, 24, most=4), (16, 16))],
+)
+def test_tokens_that_are_no_grid_lie_beside_no_code(made):
+  with pytest.raises(ValueError, match="needs a condition whose tokens are a"):
+    kinds.beside(made, (4, 4), "row")

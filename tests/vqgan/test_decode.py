@@ -13,6 +13,7 @@ from tests.vqgan import tiny, tiny_prior
 from vqgan import decode
 
 _CLASSES = {"num_classes": 3, "num_conditions": 5}
+_BESIDE = (2, 0, 1, 3, 3, 1, 0, 2, 2, 1, 3, 0)
 
 
 @functools.cache
@@ -25,14 +26,14 @@ def _setup(tokens=0, **changes):
 
 
 @functools.cache
-def _classed():
-  return _setup(4, **_CLASSES)
+def _classed(beside=()):
+  return _setup(4, beside=beside, **_CLASSES)
 
 
 @functools.cache
-def _sampler(guided=False, known=0):
+def _sampler(guided=False, known=0, beside=()):
   """Return a compiled sampler (keys, settings, label, given) of `_classed`."""
-  model, params, condition, _ = _classed()
+  model, params, condition, _ = _classed(beside)
 
   def draw(keys, settings, label, given=None):
     return decode.sample(
@@ -56,9 +57,9 @@ def _keys(seed=0, num=4):
   return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num))
 
 
-def _recomputed(settings, guided=False):
+def _recomputed(settings, guided=False, beside=()):
   """Draw by running the whole sequence again for every code."""
-  model, params, condition, label = _classed()
+  model, params, condition, label = _classed(beside)
   keys, codes = _keys(), jnp.zeros((4, 12), jnp.int32)
   null = jnp.full_like(label, 3)
   run = tiny.jit(
@@ -94,6 +95,17 @@ def test_guided_sampling_equals_recomputing_twice():
   np.testing.assert_array_equal(drawn, _recomputed(settings, guided=True))
   plain = _sampler()(_keys(), settings, _classed()[3])
   assert (np.asarray(drawn) != plain).any()
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_tokens_beside_the_codes_are_told_to_cached_samples_too(guided):
+  settings = decode.Settings.create(temperature=0.0, guidance=2.5)
+  label = _classed()[3]
+  drawn = _sampler(guided, beside=_BESIDE)(_keys(), settings, label)
+  expected = _recomputed(settings, guided, _BESIDE)
+  np.testing.assert_array_equal(drawn, expected)
+  other = _sampler(guided, beside=_BESIDE[::-1])(_keys(), settings, label)
+  assert (np.asarray(drawn) != other).any()
 
 
 def test_guidance_of_one_is_plain_sampling():

@@ -11,6 +11,7 @@ from tests.vqgan import tiny, tiny_prior
 from vqgan import decode, pixelsnail, prior
 
 _GRID = (3, 4)
+_BESIDE = (2, 0, 1, 1, 0, 2, 2, 1, 0, 0, 1, 2)  # which of three tokens
 
 
 def _make(**changes):
@@ -23,7 +24,7 @@ def _make(**changes):
 @functools.cache
 def _setup():
   """Return (model, params, condition, label, run) with all there is."""
-  model = _make(num_conditions=5, num_classes=3)
+  model = _make(num_conditions=5, num_classes=3, beside=_BESIDE)
   random = np.random.default_rng(0)
   condition = jnp.asarray(random.integers(0, 5, (1, 3)), jnp.int32)
   label = jnp.ones(1, jnp.int32)
@@ -59,6 +60,22 @@ def test_condition_and_class_reach_every_code():
   swapped = condition[:, ::-1].at[0, 0].set((condition[0, 2] + 1) % 5)
   for other in (tell(swapped, label), tell(condition, label + 1)):
     assert (np.abs(np.asarray(logits - other)).max(-1) > 1e-6).all()
+
+
+def test_token_beside_a_code_enters_at_its_place():
+  _, params, condition, label, run = _setup()
+  told = {"params": dict(params["params"])}
+  # Without a convolution after it what enters at a place stays there.
+  for name in ("condition_table", "stack"):
+    told["params"][name] = jax.tree.map(jnp.zeros_like, told["params"][name])
+  codes = jnp.zeros((13, 12), jnp.int32)
+  say = lambda condition: run(
+    told, codes, _repeated(condition, 13), _repeated(label, 13)
+  )[0]
+  for token in range(3):
+    other = condition.at[0, token].set((condition[0, token] + 1) % 5)
+    moved = np.abs(np.asarray(say(condition) - say(other))).max(-1) > 1e-6
+    np.testing.assert_array_equal(moved, np.equal(_BESIDE, token))
 
 
 def test_sampling_equals_recomputing_and_keeps_given_codes():

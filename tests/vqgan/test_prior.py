@@ -8,6 +8,9 @@ import pytest
 from tests.vqgan import tiny_prior
 from vqgan import prior
 
+# Which of four tokens lies at each of twelve codes.
+_BESIDE = (2, 0, 1, 3, 3, 1, 0, 2, 2, 1, 3, 0)
+
 
 def _sensitivity(model, num_tokens):
   """Return which logits each input moves, by gradients of the embeddings.
@@ -28,8 +31,11 @@ def _sensitivity(model, num_tokens):
 
 
 @pytest.mark.parametrize("classes", ["token", "added", "both"])
-def test_code_depends_on_prefix_and_earlier_codes_only(classes):
-  model = tiny_prior.make(num_conditions=5, num_classes=3, classes=classes)
+@pytest.mark.parametrize("beside", [(), (2, 0, 1, 1, 0, 2)])
+def test_code_depends_on_prefix_and_earlier_codes_only(classes, beside):
+  model = tiny_prior.make(
+    num_conditions=5, num_classes=3, classes=classes, beside=beside
+  )
   prefix = model.prefix_length(3)
   assert prefix == (3 if classes == "added" else 4)
   moved = _sensitivity(model, 3)
@@ -85,6 +91,8 @@ def test_missing_label_raises():
     {},
     {"num_classes": 3, "num_conditions": 5},
     {"num_classes": 3, "classes": "token", "shared": True, "n_unmasked": 5},
+    {"num_conditions": 5, "beside": _BESIDE},
+    {"num_classes": 3, "num_conditions": 5, "beside": _BESIDE, "n_unmasked": 5},
   ],
 )
 def test_cached_steps_equal_the_whole_sequence(changes):
@@ -103,7 +111,7 @@ def test_cached_steps_equal_the_whole_sequence(changes):
   rows = [logits]
   step = jax.jit(
     lambda code, slot, cache: model.apply(
-      params, code, slot, label, cache, method="step"
+      params, code, slot, condition, label, cache, method="step"
     )
   )
   for t in range(known, 11):
@@ -130,6 +138,48 @@ def test_added_class_reaches_every_slot():
   run = lambda label: model.apply(params, codes, None, jnp.asarray([label]))
   # Without a layer a slot's logits are a function of its own input.
   assert (np.abs(run(0) - run(1)).max(-1) > 1e-3).all()
+
+
+def test_token_beside_a_code_reaches_the_slot_that_predicts_it():
+  model = tiny_prior.make(num_conditions=5, beside=_BESIDE, layers=0)
+  codes, condition, _ = tiny_prior.inputs(model, 1, 12, 4)
+  params = tiny_prior.init(model, codes, condition)
+  # Token 3 is the last slot of the prefix, which predicts the first code.
+  for token in range(3):
+    other = condition.at[0, token].set((condition[0, token] + 1) % 5)
+    run = lambda condition: model.apply(params, codes, condition)[0]
+    moved = np.abs(np.asarray(run(condition) - run(other))).max(-1) > 1e-3
+    np.testing.assert_array_equal(moved, np.equal(_BESIDE, token))
+  with pytest.raises(ValueError, match="needs a condition"):
+    model.apply(params, codes)
+
+
+def test_slots_that_predict_no_code_are_told_nothing_beside():
+  model = tiny_prior.make(num_conditions=5, beside=_BESIDE, layers=1)
+  codes, condition, _ = tiny_prior.inputs(model, 1, 12, 4)
+  params = tiny_prior.init(model, codes, condition)
+
+  def keys(table):
+    inner = {**params["params"], "beside_table": {"embedding": table}}
+    _, cache = model.apply(
+      {"params": inner}, codes, condition, method="prefill"
+    )
+    return np.asarray(cache[0][0][0, 0])  # [s, n, k]
+
+  table = params["params"]["beside_table"]["embedding"]
+  moved = np.abs(keys(table) - keys(0 * table)).max((1, 2)) > 1e-3
+  np.testing.assert_array_equal(moved, np.arange(16) >= 3)
+
+
+def test_prior_that_is_told_by_its_prefix_alone_has_no_further_table():
+  counts = {}
+  for beside in ((), _BESIDE):
+    model = tiny_prior.make(num_conditions=5, beside=beside)
+    inputs = tiny_prior.inputs(model, 1, 12, 4)
+    params = tiny_prior.init(model, *inputs)["params"]
+    counts[beside] = sum(x.size for x in jax.tree.leaves(params))
+    assert ("beside_table" in params) == bool(beside)
+  assert counts[_BESIDE] == counts[()] + 5 * 16
 
 
 def test_dropout_is_on_in_training_only():

@@ -245,3 +245,26 @@ def test_larger_samples_slide_over_the_condition():
   assert samples.images.shape == (2, 6, 5, 3)
   other = given.replace(tokens=(tokens + 7) % 64)
   assert (draw(keys, other).tokens != samples.tokens).any()
+
+
+@pytest.mark.parametrize("order", ["row", "spiral_in", "random"])
+def test_token_is_told_to_the_code_at_its_place_in_any_order(order):
+  condition = kinds.Known(_GRID, 11)
+  beside = kinds.beside(condition, _GRID, order)
+  # Without a layer a slot's logits are a function of its own input.
+  task = _make(condition, {"layers": 0, "beside": beside}, order=order)
+  state, batch = _state(task), _batch(1)
+  sequence = task.sequence(batch["codes"].astype(jnp.int32))
+  run = tiny.jit(
+    lambda tokens: task.model.apply(
+      state.params, sequence, tokens, batch["label"]
+    )
+  )
+  tokens = task.tokens({}, {}, batch["codes"].astype(jnp.int32))
+  logits = run(tokens)
+  # The last token's own slot predicts the first code.
+  for place in range(task.length - 1):
+    other = run(tokens.at[0, place].set((tokens[0, place] + 1) % 12))
+    moved = np.abs(np.asarray(logits - other)).max(-1) > 1e-4
+    found = np.asarray(task.image_order(jnp.asarray(moved)))[0].reshape(-1)
+    np.testing.assert_array_equal(found, np.arange(task.length) == place)

@@ -12,6 +12,7 @@ from tests.vqgan import tiny, tiny_prior
 from vqgan import decode, window
 
 _SIZE = (4, 4)
+_GRIDS = ("grid", "beside")  # kinds of conditions
 
 
 def _local(i, n, size):
@@ -47,17 +48,22 @@ def test_row_of_the_papers_window_stands_moves_and_stands():
 @functools.cache
 def _setup(size, kind):
   """Return (model, params): of no condition, of a grid, or of classes."""
+  length = size[0] * size[1]
   changes = {
     "none": {},
-    "grid": {"num_conditions": 5, "n_unmasked": size[0] * size[1]},
+    "grid": {"num_conditions": 5, "n_unmasked": length},
+    "beside": {"num_conditions": 5, "beside": tuple(range(length))},
     "class": {"num_classes": 3},
   }[kind]
-  length = size[0] * size[1]
   model = tiny_prior.make(length=2 * length - 1, **changes)
-  tokens = length if kind == "grid" else 0
-  return model, tiny_prior.init(
-    model, *tiny_prior.inputs(model, 1, length, tokens)
-  )
+  tokens = length if kind in _GRIDS else 0
+  inputs = tiny_prior.inputs(model, 1, length, tokens)
+  params = tiny_prior.init(model, *inputs)
+  if kind == "grid":
+    # So much that draws depend on what attention finds of the condition.
+    table = params["params"]["condition_table"]["embedding"]
+    params["params"]["condition_table"]["embedding"] = 10 * table
+  return model, params
 
 
 def _keys(num):
@@ -107,7 +113,7 @@ def _check(grid, kind="none", size=_SIZE, some_given=False, guided=False):
   model, params = _setup(size, kind)
   random = np.random.default_rng(1)
   grids = lambda high: random.integers(0, high, (2, *grid)).astype(np.int32)
-  condition = grids(5) if kind == "grid" else None
+  condition = grids(5) if kind in _GRIDS else None
   label = jnp.asarray([0, 2]) if kind == "class" else None
   given = None
   if some_given:
@@ -138,8 +144,9 @@ def test_wide_image_equals_a_pass_for_every_code():
   assert len(np.unique(drawn)) > 3
 
 
-def test_large_image_with_a_grid_of_conditions_and_given_codes():
-  drawn, given = _check((6, 10), "grid", some_given=True)
+@pytest.mark.parametrize("kind", _GRIDS)
+def test_large_image_with_a_grid_of_conditions_and_given_codes(kind):
+  drawn, given = _check((6, 10), kind, some_given=True)
   assert given is not None
   np.testing.assert_array_equal(drawn[given.keep], given.codes[given.keep])
 
@@ -149,22 +156,34 @@ def test_tall_image_with_guidance():
   assert drawn.shape == (2, 7, 4)
 
 
-def test_image_of_the_windows_size_equals_plain_sampling():
-  model, params = _setup(_SIZE, "none")
+@pytest.mark.parametrize("kind", ["none", "beside"])
+def test_image_of_the_windows_size_equals_plain_sampling(kind):
+  model, params = _setup(_SIZE, kind)
   settings = decode.Settings.create()
+  tokens = None
+  if kind == "beside":
+    tokens = np.random.default_rng(2).integers(0, 5, (2, *_SIZE), np.int32)
+  flat = None if tokens is None else tokens.reshape(2, 16)
   plain = tiny.jit(
-    lambda keys: decode.sample(model, params, keys, 16, settings)
+    lambda keys: decode.sample(
+      model, params, keys, 16, settings, condition=flat
+    )
   )(_keys(2))
   args = (model, params, _keys(2), _SIZE, _SIZE, settings)
-  slid = tiny.jit(lambda keys: window.sample(*args[:2], keys, *args[3:]))
+  slid = tiny.jit(
+    lambda keys: window.sample(*args[:2], keys, *args[3:], condition=tokens)
+  )
   np.testing.assert_array_equal(slid(_keys(2)).reshape(2, 16), plain)
   # The way of larger images gives the same.
-  slider = window._Slider(*args, None, None, None, False)
+  slider = window._Slider(*args, tokens, None, None, False)
   np.testing.assert_array_equal(tiny.jit(slider.sample)(), slid(_keys(2)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grid", [(16, 16), (16, 24), (23, 40)])
-def test_papers_window_equals_a_pass_for_every_code(grid):
-  drawn, _ = _check(grid, "grid", size=(16, 16))
+@pytest.mark.parametrize(
+  ("grid", "kind"),
+  [((16, 16), "grid"), ((16, 24), "beside"), ((23, 40), "grid")],
+)
+def test_papers_window_equals_a_pass_for_every_code(grid, kind):
+  drawn, _ = _check(grid, kind, size=(16, 16))
   assert drawn.shape == (2, *grid)

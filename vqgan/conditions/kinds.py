@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange, repeat
 
-from vqgan import frame
+from vqgan import frame, orders
 from vqgan.conditions import coordinates, maps, objects
 
 Batch = Mapping[str, jax.Array]
@@ -248,3 +249,29 @@ class Known:
       [y < share, y > 1 - share, x < share],
       x > 1 - share,
     )
+
+
+def beside(
+  condition: Condition, grid: tuple[int, int], order: str
+) -> tuple[int, ...]:
+  """Return which token lies at, or nearest to, each code: l of 0..m-1.
+
+  Args:
+    condition: whose tokens are a grid.
+    grid: h and w of the codes.
+    order: of the codes, see `orders`.
+
+  Raises:
+    ValueError: the tokens are no grid.
+  """
+  if condition.places is None:
+    raise ValueError(
+      "condition.enters=both needs a condition whose tokens are a grid over "
+      "the picture: set it to prefix"
+    )
+  rows, cols = (
+    (2 * np.arange(codes) + 1) * tokens // (2 * codes)
+    for codes, tokens in zip(grid, condition.places)
+  )
+  nearest = rows[:, None] * condition.places[1] + cols  # [h, w]
+  return tuple(nearest.reshape(-1)[orders.order(order, *grid)].tolist())
