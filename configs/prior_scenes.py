@@ -26,6 +26,8 @@ FORMS = (
   "points",
   "completion",
 )
+# With a token of the condition for every code.
+LONG = ("coordinates", "segmentation", "depth", "edges", "keypoints")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -65,7 +67,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.peak = 2e-3
   config.optimizer.warmup_steps = 50
   config.optimizer.ema_decay = 0.99
-  config.train.num_steps = 600
+  # A prefix as long as the codes takes twice the time.
+  config.train.num_steps = 350 if form in LONG else 600
   config.train.batch_size = 8
   config.train.remat = False
   config.train.log_every = 20
