@@ -29,7 +29,7 @@ def evaluation(
 
   `metrics` are those of `scores`: of samples "fid", "sfid", "is", "kid",
   "precision_recall", "density_coverage", with commas; of reconstructions
-  "fid", "psnr", "ssim", "lpips".
+  "fid", "psnr", "ssim", "lpips", "edges".
   """
   section = ml_collections.ConfigDict()
   section.every = 10_000

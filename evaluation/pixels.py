@@ -1,6 +1,6 @@
-"""Distances of image pairs: PSNR, SSIM and LPIPS, one value an image.
+"""Distances of image pairs, PSNR, SSIM and LPIPS, and the energy of edges.
 
-For reconstructions. All take uint8 images, so that a model's floats are
+One value an image. All take uint8 images, so that a model's floats are
 rounded first, as a picture file would. Letters: `b` pairs, `y x` rows and
 columns of positions.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from weights import lpips as perceptual
 
 SSIM_SIDE = 11  # of its window: smaller images have none
+LAPLACIAN_SIDE = 3  # likewise
 _WINDOW, _SIGMA = SSIM_SIDE, 1.5
 _K1, _K2 = 0.01, 0.03
 
@@ -68,6 +69,26 @@ def lpips(
   """
   check_pair(a, b)
   return np.asarray(_lpips(params, a, b, net))
+
+
+def laplacian_energy(images: np.ndarray) -> np.ndarray:
+  """Returns the mean squared Laplacian of the luma (BT.601), [b] float64.
+
+  Below that of real images where edges are soft.
+
+  Args:
+    images: [b, h, w, 3] uint8, sides of at least 3.
+  """
+  check_pair(images, images)
+  if min(images.shape[1:3]) < LAPLACIAN_SIDE:
+    raise ValueError(
+      f"images of {images.shape[1]} x {images.shape[2]} are smaller than the"
+      f" Laplacian's {LAPLACIAN_SIDE} x {LAPLACIAN_SIDE}"
+    )
+  luma = images.astype(np.float64) @ [0.299, 0.587, 0.114]
+  across = luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+  down = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1]
+  return ((across + down - 4 * luma[:, 1:-1, 1:-1]) ** 2).mean((1, 2))
 
 
 def check_pair(a: np.ndarray, b: np.ndarray) -> None:

@@ -1,8 +1,8 @@
 """Scores reconstructions that are no pictures in colour.
 
-Shades of grey and depth give PSNR and SSIM, label maps the share of labels
-that are right. What looks at colours, as Inception and LPIPS do, is left out
-and named in the notes, so no weights are needed.
+Shades of grey and depth give PSNR, SSIM and edges, label maps the share of
+labels that are right. What looks at colours, as Inception and LPIPS do, is left
+out and named in the notes, so no weights are needed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,12 +12,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from evaluation import features, likelihood, pixels
+from evaluation import features, likelihood
 from launch import errors, image_sources, score_job, scores
 
 Batches = Callable[[], Iterable[Mapping[str, Any]]]
 
-_PAIRED = ("psnr", "ssim")
+_PAIRED = ("psnr", "ssim", "edges")
 
 
 def needed(config: ml_collections.ConfigDict) -> bool:
@@ -62,7 +62,7 @@ def score(
     name
     for name in _PAIRED
     if name in metrics and not maps
-    if name != "ssim" or min(size) >= pixels.SSIM_SIDE
+    if min(size) >= scores.LEAST_SIDE.get(name, 1)
   ]
   found = _labels(job, batches) if maps else _pictures(job, batches, asked)
   what = "label maps" if maps else "depth" if _depth(data) else "grey pictures"
@@ -90,13 +90,13 @@ def _pictures(job, batches, metrics) -> dict[str, float]:
 
   @jax.jit
   def pair(state, batch):
-    rows = task.picture(task.pixels(batch)), task.reconstruct(state, batch)
+    rows = task.reconstruct(state, batch), task.picture(task.pixels(batch))
     return *rows, batch["mask"]
 
   sums = scores.PairSums(metrics)
   for batch in batches():
-    real, made, mask = scores.host(pair(job.state, batch))
-    for one, other in zip(real[mask], made[mask]):
+    made, real, mask = scores.host(pair(job.state, batch))
+    for one, other in zip(made[mask], real[mask]):
       one, other = (image_sources.fit(x, job.args.size) for x in (one, other))
       sums.add(one[None], np.asarray(other)[None])
   return sums.means()

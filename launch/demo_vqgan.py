@@ -109,7 +109,8 @@ def measure(
   values["colour_right"] = float(
     np.mean(rules.colour(made) == rules.colour(real))
   )
-  values["edges"] = laplacian_energy(made) / laplacian_energy(real)
+  energies = [pixels.laplacian_energy(x).mean() for x in (made, real)]
+  values["edges"] = float(energies[0] / energies[1])
   return values, real, made
 
 
@@ -146,14 +147,6 @@ def draw(workdir: Path) -> Path:
   image = pictures.grid(rows, columns=len(held[0]["real"]))
   step = _content(workdir, "with")["step"]
   return demo_frame.save(workdir, step, "real-without-with", image)
-
-
-def laplacian_energy(images: np.ndarray) -> float:
-  """Returns the mean squared Laplacian of the luma of uint8 [n, h, w, 3]."""
-  luma = images.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
-  across = luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
-  down = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1]
-  return float(np.mean((across + down - 4 * luma[:, 1:-1, 1:-1]) ** 2))
 
 
 def _trained(

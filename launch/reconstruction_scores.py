@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from data import order
 from data import source as source_lib
-from evaluation import image_sets, pixels
+from evaluation import image_sets
 from launch import (
   code_usage,
   colourless_scores,
@@ -105,13 +105,14 @@ def reconstruct(
 def _paired(
   job: score_job.Job, images: image_sets.ImageSet, metrics: Sequence[str]
 ) -> list[str]:
-  """Leaves out SSIM of tiny images and, in tests, LPIPS's weights."""
+  """Leaves out what tiny images lack and, in tests, LPIPS's weights."""
   side = min(next(images.pieces(1)).shape[1:3])
   left_out = {"lpips"} if job.net.random else set()
-  if side < pixels.SSIM_SIDE:
-    left_out.add("ssim")
   return [
-    name for name in scores.PAIRED if name in metrics and name not in left_out
+    name
+    for name in scores.PAIRED
+    if name in metrics and name not in left_out
+    if side >= scores.LEAST_SIDE.get(name, 1)
   ]
 
 

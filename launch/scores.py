@@ -22,7 +22,10 @@ from launch import errors, flags, image_sources, setup
 from training import environment, sharding
 from weights import download, lpips
 
-PAIRED = ("psnr", "ssim", "lpips")
+_EDGES = "edges"
+PAIRED = ("psnr", "ssim", "lpips", _EDGES)
+# Of the smaller side; those that are not here take any.
+LEAST_SIDE = {"ssim": pixels.SSIM_SIDE, "edges": pixels.LAPLACIAN_SIDE}
 # The network of LPIPS as a metric, and its files: backbone and heads.
 _LPIPS, _LPIPS_FILES = "alex", ("alexnet", "lpips_alex")
 # The images that precision, recall and KID take of a reference.
@@ -179,33 +182,44 @@ def score_pairs(
 
 
 class PairSums:
-  """Adds up PSNR, SSIM and LPIPS of pairs of images."""
+  """Adds up PSNR, SSIM, LPIPS and the energy of edges of pairs of images."""
 
   def __init__(self, metrics: Sequence[str] = PAIRED):
     """Prepares; LPIPS's weights are loaded here, once."""
+    energies = lambda *pair: np.stack([*map(pixels.laplacian_energy, pair)])
     self._metrics: dict[str, Callable] = {
       "psnr": pixels.psnr,
       "ssim": pixels.ssim,
+      _EDGES: energies,  # [2, b]
     }
     if "lpips" in metrics:
       params = lpips.load(_LPIPS)
       self._metrics["lpips"] = lambda a, b: pixels.lpips(params, a, b, _LPIPS)
-    self._sums = {name: 0.0 for name in metrics}
+    self._sums = {name: np.zeros(()) for name in metrics}
     self._count = 0
 
   def add(self, a: np.ndarray, b: np.ndarray) -> None:
     """Adds pairs, uint8 [b, h, w, 3]."""
     for name in self._sums:
       values = self._metrics[name](a, b)
-      self._sums[name] += float(np.sum(values, dtype=np.float64))
+      self._sums[name] = self._sums[name] + np.sum(values, -1, np.float64)
     self._count += len(a)
 
   def means(self) -> dict[str, float]:
-    """Returns the mean of each over all pairs; LPIPS names its network."""
-    return {
-      f"{name}_{_LPIPS}" if name == "lpips" else name: total / self._count
-      for name, total in self._sums.items()
-    }
+    """Returns the mean of each over all pairs; LPIPS names its network.
+
+    Of edges it is the energy of all first images over that of all second ones:
+    1 where both are as sharp.
+    """
+    found = {}
+    for name, total in self._sums.items():
+      if name == _EDGES:
+        with np.errstate(divide="ignore", invalid="ignore"):
+          found[name] = float(total[0] / total[1])
+      else:
+        key = f"{name}_{_LPIPS}" if name == "lpips" else name
+        found[key] = float(total) / self._count
+    return found
 
 
 def describe(

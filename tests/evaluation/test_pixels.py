@@ -54,3 +54,16 @@ def test_images_that_are_no_pairs_are_refused():
     pixels.ssim(a.astype(np.float32), a)
   with pytest.raises(ValueError, match="smaller than SSIM's window"):
     pixels.ssim(a[:, :8], a[:, :8])
+
+
+def test_edges_have_energy():
+  images = np.full((3, 8, 8, 3), 90, np.uint8)
+  images[1:, :, 4:] = 190
+  images[2, :, 3:5] = 140
+  flat, sharp, soft = pixels.laplacian_energy(images)
+  assert flat < 1e-6
+  # A step of 100 in luma: 100^2 in two of six columns, or 50^2 in four.
+  assert sharp == pytest.approx(100**2 * 2 / 6)
+  assert soft == pytest.approx(50**2 * 4 / 6)
+  with pytest.raises(ValueError, match="smaller than the Laplacian's 3 x 3"):
+    pixels.laplacian_energy(images[:, :2])

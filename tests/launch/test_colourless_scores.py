@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from evaluation import pixels as pixels_lib
 from evaluation import report
 from launch import datasets, evaluate, flags, runs, scores, train
 from tests import scenes_data
@@ -33,6 +34,7 @@ def run(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp("run") / "run"
   fields = {**_SMALL, **scenes_data.fields(), **KINDS[request.param]}
   fields |= {"eval.scores.every": "2", "eval.scores.num": "4"}
+  fields |= {"eval.scores.metrics": "fid,psnr,ssim,edges"}
   config = flags.load("configs/vqgan_scenes.py:tiny", list(fields.items()))
   train.train(config, folder, write_tensorboard=False)
   return request.param, folder
@@ -72,12 +74,14 @@ def test_all_that_needs_no_colour_is_given(run, offline, capsys):
   assert found["num_samples"] == 16 and found["comparable"]
   usage = {f"codes_{x}" for x in ("used", "unused", "perplexity")}
   errors = {"accuracy", "nats_per_label", "quantization_error"}
-  errors = errors if kind == "label maps" else {"psnr", "ssim"}
+  errors = errors if kind == "label maps" else {"psnr", "ssim", "edges"}
   assert set(values) == usage | errors
   assert values["codes_used"] + values["codes_unused"] == 16
   assert values["codes_used"] >= values["codes_perplexity"] >= 1
   (note, *more) = found["notes"]
-  left_out = "fid, lpips" if errors & {"psnr"} else "fid, psnr, ssim, lpips"
+  left_out = "fid, lpips"
+  if kind == "label maps":
+    left_out = "fid, psnr, ssim, lpips, edges"
   assert note.endswith(f"so without {left_out}")
   assert bool(more) == (kind == "depth")
   task, state, batch = _rows(folder)
@@ -92,9 +96,16 @@ def test_all_that_needs_no_colour_is_given(run, offline, capsys):
     error = np.mean((made - pixels) ** 2, (1, 2, 3))
     expected = np.mean(10 * np.log10(4 / error))
     assert values["psnr"] == pytest.approx(expected, abs=0.05)
+    energies = [
+      pixels_lib.laplacian_energy(np.asarray(task.picture(x))).mean()
+      for x in (made, pixels)
+    ]
+    expected = energies[0] / energies[1]
+    assert values["edges"] == pytest.approx(expected, rel=1e-2)
   lines = map(json.loads, (folder / "metrics.jsonl").open())
   (scored,) = (line for line in lines if "eval/codes_used" in line)
-  assert scored["step"] == 2 and f"eval/{min(errors)}" in scored
+  assert scored["step"] == 2
+  assert {f"eval/{name}" for name in errors} <= set(scored)
   if kind == "label maps":
     assert evaluate.main([*command, "--size=16"]) == 1
     assert "label maps are not resized" in capsys.readouterr().err

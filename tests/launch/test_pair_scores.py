@@ -1,9 +1,9 @@
-"""PSNR, SSIM and LPIPS of pairs from the command line: no Inception."""
+"""PSNR, SSIM, LPIPS and edges of pairs from the command line: no Inception."""
 
 import numpy as np
 import pytest
 
-from evaluation import features, image_sets, report
+from evaluation import features, image_sets, pixels, report
 from launch import evaluate, scores
 from tests.evaluation import tiny_network
 from weights import lpips
@@ -53,3 +53,10 @@ def test_lpips_names_its_own_network(pairs, tmp_path, monkeypatch):
     "alexnet-owt-7be5be79.pth": "7be5be79",
     "lpips_v0.1_alex.pth": "df73285e",
   }
+
+
+def test_edges_are_compared_with_those_of_the_second_set(tmp_path, pairs):
+  found = score(tmp_path, "edges")["scores"]
+  energies = [pixels.laplacian_energy(x).sum() for x in (pairs, IMAGES)]
+  assert energies[0] != energies[1]
+  assert found == {"edges": pytest.approx(energies[0] / energies[1])}

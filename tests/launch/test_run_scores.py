@@ -172,6 +172,7 @@ def test_reconstructions_are_compared_with_their_own_crops(
   assert set(found["scores"]) == {
     "unofficial_rfrechet_adm_13",
     "psnr",
+    "edges",
   }
   with np.load(workdir.parent / "data.npz") as data:
     images = data["validation_images"]
@@ -179,6 +180,7 @@ def test_reconstructions_are_compared_with_their_own_crops(
   error = ((images - grey) ** 2).mean((1, 2, 3))
   expected = np.mean(10 * np.log10(255**2 / error))
   assert found["scores"]["psnr"] == pytest.approx(expected, abs=0.01)
+  assert found["scores"]["edges"] == 0  # each is of one grey
 
 
 def test_neighbours_and_classes_are_drawn(workdir):

@@ -144,7 +144,7 @@ def test_reconstructions_are_scored_with_the_use_of_codes(workdir, monkeypatch):
   found = report.read(path)["scores"]
   usage = {"codes_used", "codes_unused", "codes_perplexity"}
   distance = "unofficial_rfrechet_adm_8"
-  assert set(found) == usage | {distance, "psnr", "ssim"}
+  assert set(found) == usage | {distance, "psnr", "ssim", "edges"}
   assert found["codes_used"] + found["codes_unused"] == 16
   assert 1 <= found["codes_perplexity"] <= found["codes_used"]
   assert found[distance] > 0 and 0 < found["psnr"] < 60
