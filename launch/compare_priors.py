@@ -12,9 +12,7 @@ rule of the classes. Started again, it goes on where it was.
 """
 
 import dataclasses
-import json
 import math
-import statistics
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +29,7 @@ from launch import (
   sample,
   setup,
   train,
+  variants,
 )
 from training import checkpoint, rundir, trees
 
@@ -90,14 +89,8 @@ def main(argv: list[str]) -> int:
   setup.start("auto")
   config = flags.load(f"configs/prior_scenes.py:{'tiny' if args.tiny else ''}")
   for name, fields in VARIANTS.items():
-    finished = train.train(
-      changed(config, fields, args.num_steps, args.tiny),
-      args.workdir / name,
-      write_tensorboard=False,
-      stream=sys.stderr,
-    )
-    if finished.reason != "completed":
-      print(f"{finished.reason}: the same command goes on")
+    made = changed(config, fields, args.num_steps, args.tiny)
+    if not variants.trained(made, args.workdir / name):
       return train.EXIT_RESUMABLE
   text = "\n".join(table(lines(args.workdir, args.num_samples)))
   (args.workdir / "table.txt").write_text(text + "\n")
@@ -119,25 +112,23 @@ def changed(
     num_steps: of training.
     tiny: keep the sizes of the model.
   """
-  with config.unlocked():
-    made = config.copy_and_resolve_references()
   kept = ("model.layers", "model.width") if tiny else ()
-  with made.unlocked():
-    for name, value in fields.items():
-      if name not in kept:
-        made.update_from_flattened_dict({name: value})
-    made.optimizer.schedule = "constant"
-    made.train.num_steps = num_steps
-    made.train.checkpoint_every = max(1, num_steps // _CHECKPOINTS)
-    made.train.keep = 2 * _CHECKPOINTS
-    made.eval.every = made.sample.every = 0
-  made.lock()
-  return made
+  fields = {name: x for name, x in fields.items() if name not in kept}
+  return variants.changed(
+    config,
+    {
+      **fields,
+      "optimizer.schedule": "constant",
+      "train.num_steps": num_steps,
+      "train.checkpoint_every": max(1, num_steps // _CHECKPOINTS),
+      "train.keep": 2 * _CHECKPOINTS,
+    },
+  )
 
 
 def lines(workdir: Path, num_samples: int) -> dict[str, Line]:
   """Measures finished runs; returns a line of the table for each."""
-  seconds = {name: _step_seconds(workdir / name) for name in VARIANTS}
+  seconds = {name: variants.step_seconds(workdir / name) for name in VARIANTS}
   # What the Transformer took for all its steps is the time that all have.
   found = {}
   for name in VARIANTS:
@@ -181,13 +172,6 @@ def table(found: Mapping[str, Line]) -> list[str]:
       f" {early:<20} {line.colour:.2f}"
     )
   return rows
-
-
-def _step_seconds(folder: Path) -> float:
-  """Returns the median time of a training step that a run has logged."""
-  log = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
-  logged = [json.loads(line).get("perf/step_s") for line in log]
-  return statistics.median(value for value in logged if value)
 
 
 def _nats(job: evaluate.Job) -> float:

@@ -35,8 +35,9 @@ from launch import (
   runs,
   setup,
   train,
+  variants,
 )
-from training import checkpoint, rundir, sharding
+from training import rundir, sharding
 
 # Fields that differ from the config's.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -86,11 +87,7 @@ def main(argv: list[str]) -> int:
   add("--variants", default=names, help=f"default: {names}")
   add("--tiny", action="store_true", help="everything small: to try it")
   args = parser.parse_arguments(argv)
-  chosen = args.variants.split(",")
-  for name in chosen:
-    if name not in (*VARIANTS, PRIOR):
-      choices = [*VARIANTS, PRIOR]
-      parser.error(f"no variant {name!r}{flags.did_you_mean(name, choices)}")
+  chosen = variants.chosen(parser, args.variants, [*VARIANTS, PRIOR])
   setup.start("auto")
   form = "tiny" if args.tiny else ""
   load = lambda name: demo_sundae.with_codes(
@@ -110,6 +107,8 @@ def main(argv: list[str]) -> int:
       fields |= {"seed": seed, "train.num_steps": args.num_steps}
       folder = args.workdir / f"{name.replace(' ', '-')}-{seed}"
       made = run_variant(changed(base, fields), folder, args.num_samples)
+      if made is None:
+        return train.EXIT_RESUMABLE
       found.setdefault(name, []).append(made)
       print(f"{name}, seed {seed}: {made}", file=sys.stderr)
   lines = [*table(found), ""]
@@ -125,22 +124,24 @@ def changed(
   config: ml_collections.ConfigDict, fields: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
   """Returns a config with some fields set, which evaluates at its end only."""
-  with config.unlocked():
-    made = config.copy_and_resolve_references()
-  with made.unlocked():
-    made.update_from_flattened_dict(dict(fields))
-    made.train.checkpoint_every = made.train.num_steps
-    made.eval.every = made.sample.every = 0
-    warmup = made.train.num_steps // 10
-    made.optimizer.warmup_steps = min(made.optimizer.warmup_steps, warmup)
-  made.lock()
-  return made
+  num_steps = fields["train.num_steps"]
+  warmup = min(config.optimizer.warmup_steps, num_steps // 10)
+  return variants.changed(
+    config,
+    {
+      **fields,
+      "train.checkpoint_every": num_steps,
+      "optimizer.warmup_steps": warmup,
+    },
+  )
 
 
 def run_variant(
   config: ml_collections.ConfigDict, folder: Path, num: int
-) -> Score:
+) -> Score | None:
   """Trains, samples and scores; what was done before is read.
+
+  Returns None where a signal ended the training.
 
   Raises:
     CommandError: the folder holds a run of another number of steps.
@@ -156,9 +157,8 @@ def run_variant(
   path = folder / f"score-{num}.json"
   if path.is_file():
     return Score(**json.loads(path.read_text("utf-8")))
-  done = checkpoint.steps(rundir.RunDirectory(folder).checkpoints)
-  if not done or max(done) < steps:
-    train.train(config, folder, write_tensorboard=False, stream=sys.stderr)
+  if not variants.trained(config, folder):
+    return None
   run = runs.open_run(folder)
   state = _restore(run)
   colour, distance, seconds = judge(
@@ -169,7 +169,7 @@ def run_variant(
     colour,
     distance,
     seconds,
-    _step_seconds(folder),
+    variants.step_seconds(folder),
     sum(x.size for x in leaves),
   )
   rundir.write_json(path, dataclasses.asdict(score))
@@ -208,8 +208,8 @@ def table(found: Mapping[str, list[Score]]) -> list[str]:
   for name, scores in found.items():
     column = lambda field, scores=scores: [getattr(x, field) for x in scores]
     lines.append(
-      f"{name:<16}{_range(column('colour')):>22}"
-      f"{_range(column('distance')):>22}"
+      f"{name:<16}{variants.spread(column('colour')):>22}"
+      f"{variants.spread(column('distance')):>22}"
       f"{1000 * np.median(column('seconds')):>13.1f}"
       f"{1000 * np.median(column('train_seconds')):>11.1f}"
       f"{scores[0].parameters / 1e6:>8.2f}M"
@@ -244,10 +244,6 @@ def steps_table(folder: Path, num: int) -> list[str]:
   return lines
 
 
-def _range(values):
-  return f"{np.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
-
-
 def _restore(run):
   mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
   return run.restore(mesh).state
@@ -267,13 +263,6 @@ def _held_out(run, latents):
   records = source.read(np.arange(len(source)))
   codes = np.stack([record["codes"] for record in records]).astype(np.int32)
   return moments.of(latents(codes))
-
-
-def _step_seconds(folder):
-  """Return the median of what the log says a training step took."""
-  rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-  found = [row["perf/step_s"] for row in rows if "perf/step_s" in row]
-  return float(np.median(found))
 
 
 if __name__ == "__main__":
