@@ -17,11 +17,12 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes \
   --python-version 3.11 --no-header --no-annotate --no-emit-index-url
 
 .PHONY: help install install-dev demo demo-colorize demo-vqgan demo-sundae \
-  demo-prior compare-priors compare-sundae test test-slow lint lock clean
+  demo-prior compare-first-stages compare-priors compare-sundae test test-slow \
+  lint lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' Makefile | \
-	  awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	  awk -F ':.*## ' '{ printf "  make %-20s %s\n", $$1, $$2 }'
 
 install: $(VENV)/runtime.stamp $(EXTRA:%=$(VENV)/extra-%.stamp)  ## Make $(VENV) with the pinned dependencies (EXTRA=cuda or tpu).
 
@@ -41,6 +42,9 @@ demo-sundae: install  ## Denoise codes in a few steps: sample and inpaint.
 
 demo-prior: install  ## A prior over codes by class and by label map.
 	$(BIN)/python -m launch.demo_prior $(ARGS)
+
+compare-first-stages: install  ## VQVAE, VQGAN, quantizers, beta: side by side.
+	$(BIN)/python -m launch.compare_first_stages $(ARGS)
 
 compare-priors: install  ## Transformer, PixelSNAIL and pixels: the NLL table.
 	$(BIN)/python -m launch.compare_priors $(ARGS)

@@ -1,0 +1,218 @@
+"""The comparison of first stages: what differs, and all of it, small."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from launch import (
+  compare_first_stages,
+  evaluate,
+  flags,
+  plans,
+  scores,
+  train,
+  variants,
+)
+from tests.evaluation import tiny_network
+from training import options
+
+_TINY = {
+  "data.source": "arrays",
+  "data.split": "train",
+  "data.eval_split": "validation",
+  "data.num_measured": "16",
+  "data.size": "(16, 16)",
+  "model.channels": "4",
+  "model.z_channels": "4",
+  "model.multipliers": "(1, 1)",
+  "model.num_blocks": "0",
+  "quantizer.num_codes": "16",
+  "quantizer.width": "3",
+  "adversary.channels": "4",
+}
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch):
+  make = lambda source, mode: tiny_network.make(source, mode)
+  monkeypatch.setattr(scores, "open_network", make)
+
+
+@pytest.fixture
+def command(tmp_path):
+  """The command line of a comparison that takes seconds."""
+  random = np.random.RandomState(0)
+  coarse = random.randint(0, 256, (24, 4, 4, 3)).astype(np.uint8)
+  images = coarse.repeat(4, 1).repeat(4, 2)
+  path = tmp_path / "images.npz"
+  np.savez(path, train_images=images[:16], validation_images=images[16:])
+  fields = {**_TINY, "data.dir": path}
+  return [
+    "--config=configs/vqgan_scenes.py:tiny",
+    *(f"--config.{name}={value}" for name, value in fields.items()),
+    f"--workdir={tmp_path / 'all'}",
+    "--num_steps=6",
+    "--every=3",
+    "--num_images=8",
+  ]
+
+
+def _made(name="configs/vqgan_scenes.py"):
+  config = flags.load(name)
+  names = compare_first_stages.VARIANTS
+  return {x: compare_first_stages.variant(config, x) for x in names}
+
+
+def _differ(one, other):
+  """The fields in which two configs differ, with the values of both."""
+  left, right = (dict(flags.flatten(x)) for x in (one, other))
+  return {x: (left[x], right[x]) for x in left if left[x] != right[x]}
+
+
+def test_comparison_trains_scores_and_draws(command, tmp_path, capsys):
+  command += ["--variants=vqvae,vqgan,average"]
+  assert compare_first_stages.main(command) == 0
+  printed = capsys.readouterr().out
+  folder = tmp_path / "all"
+  assert printed.startswith((folder / "tables.txt").read_text())
+  # Moving averages are the config's own quantizer: a run less.
+  names = sorted(x.name for x in folder.iterdir() if x.is_dir())
+  assert names == ["vqgan-0", "vqvae-0"]
+  assert "average is the same run as vqvae" in printed
+  assert "learns from step 4 on" in printed and "no FID" in printed
+  tables = printed.rpartition("\n\n")[0].splitlines()
+  rows = {x.split()[0]: x.split()[1:] for x in tables if x}
+  assert rows["average"] == rows["vqvae"] != rows["vqgan"]
+  job = evaluate.open_job(folder / "vqgan-0")
+  assert job.step == 6
+  found = compare_first_stages.read(folder / "vqgan-0").scores
+  assert found["psnr"].steps.tolist() == [3, 6]
+  distance = "unofficial_rfrechet_adm_8"
+  assert {"ssim", "edges", "codes_used", distance} <= set(found)
+  assert rows["vqgan"][0] == f"{found['psnr'].values[-1]:.2f}"
+  assert Image.open(folder / "curves.png").width > 600
+  sheet = np.asarray(Image.open(folder / "reconstructions.png"))
+  with np.load(tmp_path / "images.npz") as held:
+    last = held["validation_images"][-1].repeat(6, 0).repeat(6, 1)
+  np.testing.assert_array_equal(sheet[:96, -96:], last)
+  assert sheet.shape[0] == 3 * 96 + 2 * 2
+  log = (folder / "vqgan-0" / "log.txt").read_text()
+  assert compare_first_stages.main(command) == 0
+  assert capsys.readouterr().out == printed
+  again = (folder / "vqgan-0" / "log.txt").read_text()[len(log) :]
+  assert "resuming at step 6" in again
+  assert compare_first_stages.main([*command, "--variants=average"]) == 0
+  assert "average is the same run as vqvae" in capsys.readouterr().out
+  assert len(np.asarray(Image.open(folder / "reconstructions.png"))) == 194
+  assert compare_first_stages.main([*command, "--num_images=4"]) == 1
+  error = capsys.readouterr().err
+  assert "scored with eval.scores.num 8, not 4" in error
+  assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_every_variant_trains(tmp_path, capsys):
+  command = ["--tiny", "--num_steps=6", f"--workdir={tmp_path}", "--seeds=2"]
+  assert compare_first_stages.main([*command, "--num_images=8"]) == 0
+  printed = capsys.readouterr().out
+  rows = {x.split()[0]: x for x in printed.splitlines() if x}
+  assert set(compare_first_stages.VARIANTS) <= set(rows)
+  for title in compare_first_stages.GROUPS:
+    assert title in printed
+
+
+def test_a_stopped_comparison_says_that_it_goes_on(
+  command, tmp_path, monkeypatch, capsys
+):
+  begun = []
+
+  def stopped(config, folder, **_):
+    begun.append(folder.name)
+    return options.Finished(None, 1, "SIGTERM", {})
+
+  monkeypatch.setattr(train, "train", stopped)
+  code = compare_first_stages.main([*command, "--variants=nearest,unit"])
+  assert code == train.EXIT_RESUMABLE and begun == ["nearest-0"]
+  assert "the same command goes on" in capsys.readouterr().out
+  assert not (tmp_path / "all" / "tables.txt").exists()
+
+
+def test_legacy_differs_in_the_weights_of_a_gradient_alone():
+  made = _made()
+  changes = {"quantizer.legacy": (False, True)}
+  assert _differ(made["nearest"], made["legacy"]) == changes
+  # Where both weights are learned by gradients.
+  assert made["legacy"].quantizer.name == "nearest"
+  assert made["legacy"].quantizer.beta == 0.25
+
+
+def test_vqvae_is_vqgan_without_what_looks_at_pictures():
+  made = _made("configs/vqgan_folder.py:64")
+  assert _differ(made["vqgan"], made["vqvae"]) == {
+    "adversary.weight": (0.8, 0.0),
+    "loss.perceptual": (1.0, 0.0),
+  }
+
+
+@pytest.mark.parametrize(
+  "name", ["configs/vqgan_scenes.py", "configs/vqgan_folder.py:64"]
+)
+def test_quantizers_differ_in_nothing_else(name):
+  made = _made(name)
+  for quantizer in compare_first_stages.GROUPS["Quantizers"]:
+    assert made[quantizer].quantizer.name == quantizer
+    changed = _differ(made["vqvae"], made[quantizer])
+    assert {x.split(".")[0] for x in changed} <= {"quantizer"}
+    plans.make(made[quantizer])
+  own = flags.load(name).quantizer.name
+  assert compare_first_stages.twin(made, own) == "vqvae"
+  assert compare_first_stages.twin(made, "unit") == "unit"
+  assert made["unit"].quantizer.width == 8
+  assert made["gumbel"].quantizer.temperature.steps == 0
+
+
+@pytest.mark.parametrize("num", [64, 256, 1024, 16_384])
+def test_finite_codes_are_about_as_many(num):
+  config = flags.load("configs/vqgan_scenes.py")
+  made = variants.changed(config, {"quantizer.num_codes": num})
+  finite = compare_first_stages.variant(made, "finite").quantizer
+  codes = math.prod(finite.levels)
+  if num > 64:
+    assert 0.9 < codes / num < 1.1
+  own = variants.changed(made, {"quantizer.levels": (5, 5, 3)})
+  found = compare_first_stages.levels(own.quantizer)
+  assert (found == (5, 5, 3)) == (num == 64)
+
+
+def test_a_shorter_run_has_the_shape_of_the_whole():
+  whole = flags.load("configs/vqgan_scenes.py")
+  made = compare_first_stages.shortened(whole, 230)
+  assert made.train.num_steps == 230
+  assert made.adversary.start == made.optimizer.decay_steps == 150
+  assert made.adversary.warmup == 20 and made.optimizer.warmup_steps == 0
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    (["--variants=vqgan,finit"], "Did you mean finite?"),
+    (["--seeds=0"], "--seeds 0 must be at least 1"),
+    (["--num_images=1"], "--num_images 1 must be at least 2"),
+    (["--tiny"], "--tiny is of the default config"),
+    (["--config.seed=1"], "--config.seed is not read here: --seeds sets it"),
+    (["--config.quantizer.decai=1"], "Did you mean --config.quantizer.decay?"),
+    (["--config.adversary.weight=0"], "another vqvae"),
+    (["--num_steps=1"], "leave vqgan none of 1 steps"),
+    (["--config.data.size=(15, 16)"], "must be multiples of the factor"),
+    (["--config=configs/prior_scenes.py"], "is of task prior"),
+  ],
+)
+def test_wrong_input_is_one_line(command, words, message, tmp_path, capsys):
+  if words[0].startswith("--config="):
+    command = command[-4:]
+  assert compare_first_stages.main([*command, *words]) in (1, 2)
+  error = capsys.readouterr().err
+  assert message in error and error.count("\n") == 1
+  assert not (tmp_path / "all").exists()
