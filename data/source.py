@@ -1,5 +1,6 @@
 """What a dataset is to this codebase: numbered records, read by index."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -78,7 +79,8 @@ class Part:
     self.num_classes = source.num_classes
     self.class_names = source.class_names
     self.fields = source.fields
-    self.fingerprint = f"{source.fingerprint} {len(self._indices)} records"
+    digest = hashlib.sha256(self._indices.tobytes()).hexdigest()[:16]
+    self.fingerprint = f"{source.fingerprint} {digest}"
 
   def __len__(self) -> int:
     return len(self._indices)
