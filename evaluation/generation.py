@@ -132,7 +132,7 @@ def generate(
 
   Raises:
     SamplesError: The folder holds another job's samples, or another process
-      is making some there.
+      is making some there. All processes raise it: none waits for another.
     ValueError: Wrong sizes, or arrays without the axis [batch].
   """
   if n < 1 or batch < 1:
@@ -140,10 +140,16 @@ def generate(
   identity = json.loads(json.dumps(dict(identity or {}), sort_keys=True))
   samples = Samples(Path(out_dir), n, batch, identity)
   with contextlib.ExitStack() as stack:
+    failed: Exception | None = None
     if jax.process_index() == 0:
-      samples.folder.mkdir(parents=True, exist_ok=True)
-      stack.enter_context(_locked(samples.folder))
-      _begin(samples)
+      try:
+        samples.folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_locked(samples.folder))
+        _begin(samples)
+      except (SamplesError, OSError) as error:
+        failed = error
+    if sharding.agreed(failed is not None):
+      raise failed or SamplesError(f"{out_dir}: process 0 cannot draw there")
     _make_missing(samples, sample_fn, progress)
   return samples
 

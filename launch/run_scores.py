@@ -89,8 +89,8 @@ def _watch(args, net, results) -> int:
   passed: dict[int, checkpoint.CheckpointError | None] = {}
   while True:
     # Read before the steps: none follows them once the run has ended.
-    ended = split_statistics.agreed(_ended(args.workdir))
-    step = split_statistics.agreed(_oldest(args.workdir, results, passed))
+    ended = sharding.agreed(_ended(args.workdir))
+    step = sharding.agreed(_oldest(args.workdir, results, passed))
     if step >= 0:
       passed[step] = _attempt(args, net, step, results)
     elif ended:
@@ -143,7 +143,7 @@ def score_checkpoint(
   """Makes the files of a checkpoint, with --watch those that are not there."""
   args = job.args
   for asked in results:
-    if args.watch and split_statistics.agreed(asked.done(job.folder)):
+    if args.watch and sharding.agreed(asked.done(job.folder)):
       continue
     if RECONSTRUCTION in asked.metrics:
       found = reconstruction_scores.reconstruct(job)

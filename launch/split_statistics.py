@@ -1,12 +1,11 @@
 """Statistics of a split as a run's model sees it, made once and kept."""
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from data import source as source_lib
 from evaluation import features, reference
 from launch import image_sources, runs, scores
+from training import sharding
 
 
 def open_or_make(
@@ -30,7 +29,7 @@ def open_or_make(
   what = f"{split}-{len(source)}-{size or 'full'}"
   name = f"reference-{what}-{net.preprocess}-{weights}.npz"
   path = run.workdir / "eval" / name
-  if agreed(path.exists()):
+  if sharding.agreed(path.exists()):
     found = reference.load(path)
     if (found.metadata or {}).get("source") == source.fingerprint:
       return found
@@ -41,10 +40,3 @@ def open_or_make(
   if jax.process_index() == 0:
     reference.save(path, found)
   return found
-
-
-def agreed(value: int) -> int:
-  """Returns what process 0 says, on every process."""
-  if jax.process_count() == 1:
-    return int(value)
-  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

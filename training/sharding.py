@@ -187,3 +187,10 @@ def meet(name: str) -> None:
   """Wait until every process is here; `name` tells the places apart."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
+
+
+def agreed(value: int) -> int:
+  """Returns what process 0 says, on every process."""
+  if jax.process_count() == 1:
+    return int(value)
+  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

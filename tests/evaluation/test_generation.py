@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from evaluation import generation
+from tests.launch import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +119,29 @@ def test_two_jobs_do_not_draw_into_one_folder(tmp_path):
     other.stdin.close()
   assert digests(tmp_path) == before
   assert len(images(generation.generate(draw, 9, 4, tmp_path))) == 9
+
+
+REFUSED = """
+import sys
+import numpy as np
+from evaluation import generation
+from launch import setup
+setup.distributed("cpu")
+draw = lambda i: {"images": np.zeros((len(i), 4, 4, 3), np.uint8)}
+try:
+  generation.generate(draw, 4, 4, sys.argv[1], identity={"seed": 1})
+except generation.SamplesError as error:
+  print(error)
+else:
+  sys.exit("nothing was refused")
+"""
+
+
+def test_no_process_waits_for_one_that_cannot_begin(tmp_path):
+  generation.generate(draw, 4, 4, tmp_path, identity={"seed": 0})
+  first, second = processes.pair(REFUSED, [str(tmp_path)])
+  assert "holds other samples: identity.seed is 0" in first
+  assert "process 0 cannot draw there" in second
 
 
 def test_samples_are_read_from_anywhere(tmp_path):
