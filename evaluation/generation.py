@@ -27,6 +27,7 @@ from evaluation import atomic
 from training import lock, sharding
 
 _MANIFEST = "manifest.json"
+_PARTS = "part-*"
 _FORMAT = 1
 
 
@@ -203,6 +204,25 @@ def open_samples(folder: str | os.PathLike) -> Samples:
   return samples
 
 
+def delete(folder: str | os.PathLike) -> None:
+  """Deletes a folder of samples, the manifest after them.
+
+  A kill leaves fewer samples of a known job, which can go on.
+
+  Raises:
+    SamplesError: Another process is making some there.
+  """
+  folder = Path(folder)
+  with _locked(folder):
+    for part in folder.glob(_PARTS):
+      part.unlink()
+    (folder / _MANIFEST).unlink(missing_ok=True)
+  # Not while it is open: NFS keeps such a file under another name.
+  (folder / lock.NAME).unlink(missing_ok=True)
+  with contextlib.suppress(OSError):
+    folder.rmdir()
+
+
 def is_samples(folder: str | os.PathLike) -> bool:
   """Says whether a folder was written by `generate`."""
   return (Path(folder) / _MANIFEST).is_file()
@@ -217,7 +237,7 @@ def _locked(folder):
 
 def _begin(samples: Samples) -> None:
   """Checks or writes the manifest; removes parts left half-written."""
-  for ours in ("part-*", f"{_MANIFEST}.*"):
+  for ours in (_PARTS, f"{_MANIFEST}.*"):
     for partial in samples.folder.glob(f"{ours}{atomic.SUFFIX}"):
       partial.unlink()
   known = _read_manifest(samples.folder)
@@ -235,6 +255,11 @@ def _begin(samples: Samples) -> None:
       )
     if num == samples.num:
       return
+  elif any(samples.folder.glob(_PARTS)):
+    raise SamplesError(
+      f"{samples.folder} holds samples of an unknown job, without a"
+      f" {_MANIFEST}: use another folder or delete it"
+    )
   text = json.dumps({**wanted, "num": samples.num}, indent=2, sort_keys=True)
   atomic.replace(
     samples.folder / _MANIFEST, lambda f: f.write(text.encode() + b"\n")

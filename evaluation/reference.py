@@ -268,7 +268,8 @@ def check_made_with(
     theirs = found.known(key)
     if theirs not in (None, ours):
       raise StatisticsError(
-        f"{found.name} was made with {key} {theirs!s:.70}, not {ours!s:.70}"
+        f"{found.name} was made with {key} {theirs!s:.70}, not {ours!s:.70}:"
+        " make both sets with the same"
       )
 
 

@@ -4,9 +4,10 @@ Sample i is a function of the checkpoint, the seed and i alone, its label too:
 any first ones have nearly the histogram of the training split's labels.
 """
 
+import argparse
 import itertools
+import logging
 import math
-import shutil
 from pathlib import Path
 
 import jax
@@ -26,6 +27,7 @@ from launch import (
 )
 from training import sharding
 
+_logger = logging.getLogger(__name__)
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -60,23 +62,33 @@ def draw(job: score_job.Job, num: int) -> generation.Samples:
       sample,
       num,
       batch,
-      folder(job),
+      job.folder / folder(args),
       identity=identity,
       progress=show,
     )
 
 
-def folder(job: score_job.Job) -> Path:
-  """Returns where the samples of a job are, of any number."""
-  raw = "-raw" if job.args.no_average else ""
-  return job.folder / f"samples-seed{job.args.seed}{raw}"
+def check(job: score_job.Job) -> None:
+  """Raises CommandError where a run's task draws no samples."""
+  if not tasks.offers(job.run.task, "sample"):
+    raise errors.CommandError(
+      f"task {job.run.config.task} has nothing to sample: ask for"
+      " --metrics=reconstruction"
+    )
 
 
-def discard(job: score_job.Job) -> None:
-  """Deletes the samples of a job, when no process needs them any more."""
-  sharding.meet("samples are scored")
-  if jax.process_index() == 0:
-    shutil.rmtree(folder(job))
+def folder(args: argparse.Namespace) -> str:
+  """Names the folder of a checkpoint's samples, of any number."""
+  raw = "-raw" if args.no_average else ""
+  return f"samples-seed{args.seed}{raw}"
+
+
+def discard(path: Path) -> None:
+  """Deletes samples that have scores, unless another job draws more there."""
+  try:
+    generation.delete(path)
+  except generation.SamplesError as error:
+    _logger.warning("samples are not deleted: %s", error)
 
 
 def images(
@@ -94,17 +106,8 @@ def images(
 def make_sampler(
   run: runs.Run, key: jax.Array, labels: tuple[int, ...] | None
 ) -> tasks.Sampler:
-  """Makes the sampler of a run, with labels of samples in order.
-
-  Raises:
-    CommandError: the task draws no samples.
-  """
+  """Makes the sampler of a run, with labels of samples in order."""
   adapter = run.adapter
-  if not tasks.offers(run.task, "sample"):
-    raise errors.CommandError(
-      f"task {run.config.task} has nothing to sample: ask for"
-      " --metrics=reconstruction"
-    )
   if tasks.offers(adapter, "make_requested_sampler"):
     asked = request.from_config(run.config, labels=labels)
     return adapter.make_requested_sampler(

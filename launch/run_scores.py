@@ -87,6 +87,8 @@ def _results(args, net, config) -> list[score_files.Result]:
 def _watch(args, net, results) -> int:
   """Scores what has no scores yet, until the run has ended."""
   passed: dict[int, checkpoint.CheckpointError | None] = {}
+  if args.discard_samples and jax.process_index() == 0:
+    _discard_what_is_left(args, results)
   while True:
     # Read before the steps: none follows them once the run has ended.
     ended = sharding.agreed(_ended(args.workdir))
@@ -97,6 +99,14 @@ def _watch(args, net, results) -> int:
       return _report_end(args.workdir, passed)
     else:
       time.sleep(args.poll)
+
+
+def _discard_what_is_left(args, results) -> None:
+  """Deletes samples that have scores: a kill may have come between."""
+  (asked,) = (x for x in results if RECONSTRUCTION not in x.metrics)
+  for path in sorted(args.workdir.glob(f"eval/*/{run_samples.folder(args)}")):
+    if asked.done(path.parent):
+      run_samples.discard(path)
 
 
 def _attempt(args, net, step, results) -> checkpoint.CheckpointError | None:
@@ -160,7 +170,9 @@ def score_checkpoint(
       print(report.table(result, dataset))
       print(path, flush=True)
     if args.discard_samples and RECONSTRUCTION not in asked.metrics:
-      run_samples.discard(job)
+      sharding.meet("samples are scored")  # the others read them no more
+      if jax.process_index() == 0:
+        run_samples.discard(job.folder / run_samples.folder(args))
 
 
 def _for_the_page(
@@ -184,7 +196,14 @@ def _for_the_page(
 def score_samples(job: score_job.Job, metrics: Sequence[str]) -> dict[str, Any]:
   """Draws samples, going on with those that are there, and scores them."""
   args = job.args
-  against, real = run_reference(job)  # first: it may not fit
+  # What may be refused is, before anything long.
+  run_samples.check(job)
+  takes_labels = run_samples.takes_labels(job.run.config, job.source)
+  if PER_CLASS in metrics and not takes_labels:
+    raise errors.CommandError(
+      f"samples of {args.workdir} have no labels: leave out per_class"
+    )
+  against, real = run_reference(job)
   samples = run_samples.draw(job, args.num_samples or compare.CONVENTION)
   name = f"{job.run.workdir} step {job.step}"
   images = run_samples.images(samples, args.size, name)

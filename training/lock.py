@@ -5,6 +5,8 @@ import io
 import logging
 import os
 
+NAME = ".lock"  # of the file in the directory
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -20,7 +22,7 @@ def take(directory: str | os.PathLike) -> io.IOBase:
   Raises:
     Locked: another process has it.
   """
-  file = open(os.path.join(directory, ".lock"), "a")  # noqa: SIM115
+  file = open(os.path.join(directory, NAME), "a")  # noqa: SIM115
   try:
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except (BlockingIOError, PermissionError) as error:

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import os
@@ -107,18 +108,71 @@ sys.stdin.read()
 """
 
 
-def test_two_jobs_do_not_draw_into_one_folder(tmp_path):
-  generation.generate(draw, 4, 4, tmp_path)
-  before = digests(tmp_path)
-  command = [sys.executable, "-c", HOLD, str(tmp_path)]
+@contextlib.contextmanager
+def held(folder):
+  """Another process draws into a folder."""
+  command = [sys.executable, "-c", HOLD, str(folder)]
   pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
   with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as other:
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(generation.SamplesError, match="another process"):
-      generation.generate(draw, 9, 4, tmp_path)
+    yield
     other.stdin.close()
+
+
+def test_two_jobs_do_not_draw_into_one_folder(tmp_path):
+  generation.generate(draw, 4, 4, tmp_path)
+  before = digests(tmp_path)
+  with (
+    held(tmp_path),
+    pytest.raises(generation.SamplesError, match="another process"),
+  ):
+    generation.generate(draw, 9, 4, tmp_path)
   assert digests(tmp_path) == before
   assert len(images(generation.generate(draw, 9, 4, tmp_path))) == 9
+
+
+def test_samples_of_an_unknown_job_are_refused(tmp_path):
+  generation.generate(draw, 4, 4, tmp_path, identity={"seed": 0})
+  (tmp_path / "manifest.json").unlink()
+  before = digests(tmp_path)
+  with pytest.raises(generation.SamplesError, match="of an unknown job"):
+    generation.generate(draw, 4, 4, tmp_path, identity={"seed": 1})
+  assert digests(tmp_path) == before
+
+
+def test_samples_are_deleted_before_what_says_whose_they_are(
+  tmp_path, monkeypatch
+):
+  folder = tmp_path / "samples"
+  generation.generate(draw, 11, 4, folder)
+  before, unlink = digests(folder), Path.unlink
+
+  def killed(self, *arguments, **options):
+    if len(list(folder.glob("part-*"))) == 1:
+      raise KeyboardInterrupt
+    unlink(self, *arguments, **options)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+      generation.delete(folder)
+  assert len(list(folder.glob("part-*"))) == 1
+  assert (folder / "manifest.json").is_file()
+  generation.generate(draw, 11, 4, folder)
+  assert digests(folder) == before
+  generation.delete(folder)
+  assert not folder.exists()
+
+
+def test_samples_that_another_job_draws_are_not_deleted(tmp_path):
+  generation.generate(draw, 4, 4, tmp_path)
+  before = digests(tmp_path)
+  with (
+    held(tmp_path),
+    pytest.raises(generation.SamplesError, match="another process"),
+  ):
+    generation.delete(tmp_path)
+  assert digests(tmp_path) == before
 
 
 REFUSED = """

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation import features, report
+from evaluation import features, generation, report
 from launch import evaluate, score_pictures, scores, statistics
 from launch import run_scores as run_scores_module
 from tests.launch import scored_run, toy
@@ -80,7 +80,7 @@ def test_a_reference_that_does_not_fit_is_refused_early(workdir, capsys):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(features, "extract", lambda *_, **__: extracted.append(1))
     assert evaluate.main(command) == 1
-  assert "made with size [4, 4], not [8, 8]" in capsys.readouterr().err
+  assert "size [4, 4], not [8, 8]: make both sets" in capsys.readouterr().err
   assert not extracted
 
 
@@ -93,6 +93,26 @@ def test_samples_may_be_deleted_once_they_have_scores(workdir):
   assert again["scores"] == first["scores"]
   assert again["digest"] == first["digest"]
   assert len(list((workdir / "eval").glob("4/samples*"))) == 1
+
+
+def test_a_kill_before_samples_are_deleted_is_made_good(workdir, monkeypatch):
+  options = ("--watch", "--poll=0.01", "--discard_samples")
+  command = [f"--workdir={workdir}", "--metrics=fid,precision_recall"]
+  command += ["--num_samples=20", "--inception=random:3", *options]
+
+  def killed(_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(generation, "delete", killed)
+    assert evaluate.main(command) == 130
+  folders = lambda: [x.parent.name for x in workdir.glob("eval/*/samples*")]
+  assert folders() == ["2"]
+  run_scores(workdir, "--step=4")  # of another job, that keeps them
+  raw = run_scores(workdir, "--no_average").parent / "samples-seed0-raw"
+  path = run_scores(workdir, *options)
+  assert report.read(path)["step"] == 4
+  assert list(workdir.glob("eval/*/samples*")) == [raw]
 
 
 def test_an_older_checkpoint_is_scored_on_request(workdir, capsys):
@@ -154,6 +174,19 @@ def test_a_task_that_cannot_is_told_apart(workdir, capsys, monkeypatch):
   command = [f"--workdir={workdir}", "--metrics=fid", "--num_samples=4"]
   assert evaluate.main(command) == 1
   assert "toy has nothing to sample" in capsys.readouterr().err
+  # Before the split is measured, which may take hours.
+  assert not list((workdir / "eval").glob("reference-*"))
+
+
+def test_classes_of_samples_without_labels_are_refused_early(workdir, capsys):
+  config = json.loads((workdir / "config.json").read_text())
+  config["model"]["num_classes"] = 0
+  (workdir / "config.json").write_text(json.dumps(config))
+  command = [f"--workdir={workdir}", "--metrics=per_class", "--num_samples=4"]
+  assert evaluate.main(command) == 1
+  assert "no labels: leave out per_class" in capsys.readouterr().err
+  found = [path.name for path in (workdir / "eval").rglob("*")]
+  assert found == ["4", "eval.json"]
 
 
 def test_reconstructions_are_compared_with_their_own_crops(
