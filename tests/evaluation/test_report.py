@@ -136,6 +136,8 @@ def test_the_published_figures_are_those_of_the_papers():
   assert value("coco_stuff", "fid", "VQGAN", "segmentation to image") == 22.4
   assert value("coco_stuff", "fid", "CRN", "segmentation to image") == 70.4
   assert value("ffhq", "fid", "StyleGAN2", "augmented") == 3.6
+  guided = "class-conditional, guided by 10"
+  assert value("imagenet2012", "is", "ADM", guided) == 283.92
   given = ("imagenet2012", "sfid", "VQGAN", "class-conditional", "P. Dhariwal")
   assert value(*given) == 19.05
 
