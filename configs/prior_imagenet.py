@@ -51,8 +51,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # "none", "coordinates", "segmentation", "depth", "edges", "lowres",
   # "keypoints", "boxes", "codes" or "completion".
   config.condition.kind = "none"
-  # "prefix" (the authors): by tokens before the codes. "both": also added where
-  # each code is predicted, if the tokens are a grid over the picture.
+  # "prefix" (the authors): by tokens before the codes. "beside": added where
+  # each code is predicted, if the tokens are a grid over the picture; half as
+  # long a sequence. "both".
   config.condition.enters = "prefix"
   config.condition.num_labels = 0  # of a segmentation, or of boxes
   config.condition.label_shift = 0

@@ -36,6 +36,7 @@ class PixelSNAIL(nn.Module):
     num_classes: classes of the label; 0 ignores it. Label num_classes is the
       null class, for guidance.
     beside: see `Prior`; the token is added to the input of the code's place.
+    prefixed: see `Prior`; whether every place attends to the condition.
     dropout: rate within residual branches.
     remat: recompute activations in the backward pass.
     dtype: compute precision; parameters stay float32.
@@ -51,6 +52,7 @@ class PixelSNAIL(nn.Module):
   num_conditions: int = 0
   num_classes: int = 0
   beside: tuple[int, ...] = ()
+  prefixed: bool = True
   dropout: float = 0.0
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
@@ -58,7 +60,7 @@ class PixelSNAIL(nn.Module):
   def setup(self):
     table = lambda size: nn.Embed(size, self.width, embedding_init=_INIT)
     self.code_table = table(self.num_codes)
-    if self.num_conditions:
+    if self.num_conditions and self.prefixed:
       self.condition_table = table(self.num_conditions)
     if self.beside:
       self.beside_table = table(self.num_conditions)
@@ -141,7 +143,7 @@ class PixelSNAIL(nn.Module):
     near = self.residuals * (2 * 4 * 2 + 2 * 4 * 4)  # of width^2
     channels = self.heads * (2 * self.key_width) / self.width
     far = 2 * 2 + 1 + 2 * channels + 2 + 2 * 2 + 2 * 2 + 2 * 4
-    keys = num_codes / 2 + num_tokens + 1
+    keys = num_codes / 2 + num_tokens * self.prefixed + 1
     attend = 2 * keys * (self.heads * self.key_width + self.width)
     block = (near + far) * self.width**2 + attend
     rest = 2 * 5 * self.width**2 + 2 * self.width * self.num_codes
@@ -163,7 +165,7 @@ class PixelSNAIL(nn.Module):
           f"a prior with {self.num_classes} classes needs labels"
         )
       start += self._embed(self.class_table, label)[:, None]
-    if condition is None or not condition.shape[1]:
+    if not self.prefixed or condition is None or not condition.shape[1]:
       return start
     tokens = self._embed(self.condition_table, condition)
     places = _waves(condition.shape[1], self.width).astype(self.dtype)

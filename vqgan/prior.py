@@ -43,6 +43,9 @@ class Prior(nn.Module):
     beside: for each code, in the model's order, which of the condition's tokens
       lies at its place; that token is then also added to the slot that predicts
       the code. Empty tells the condition by the prefix alone (the paper).
+    prefixed: whether the condition's tokens are a prefix; without one, `beside`
+      alone tells it, and a code sees of the condition what lies at the places
+      up to its own.
     remat: recompute activations in the backward pass.
     dtype: compute precision; parameters stay float32.
     implementation: of attention, see `attention.attend`.
@@ -61,6 +64,7 @@ class Prior(nn.Module):
   dropout: float = 0.0
   class_scale: float = _SCALE
   beside: tuple[int, ...] = ()
+  prefixed: bool = True
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
   implementation: str = "xla"
@@ -79,7 +83,7 @@ class Prior(nn.Module):
       self.code_table = table(max(sizes))
     else:
       self.code_table = table(self.num_codes)
-      if self.num_conditions:
+      if self.num_conditions and self.prefixed:
         self.condition_table = table(self.num_conditions)
       if self._has_token:
         self.class_table = table(num_labels)
@@ -117,7 +121,7 @@ class Prior(nn.Module):
 
   def prefix_length(self, num_tokens):
     """Return p for a condition of `num_tokens` tokens."""
-    return max(1, num_tokens + self._has_token)
+    return max(1, num_tokens * self.prefixed + self._has_token)
 
   def __call__(self, codes, condition=None, label=None, train=False):
     """Return the logits of every code, teacher forced.
@@ -229,7 +233,7 @@ class Prior(nn.Module):
     if self._has_token:
       table = self.code_table if self.shared else self.class_table
       parts.append(self._embed(table, label)[:, None])
-    if condition is not None and condition.shape[1]:
+    if self.prefixed and condition is not None and condition.shape[1]:
       table = self.code_table if self.shared else self.condition_table
       parts.append(self._embed(table, condition))
     if not parts:

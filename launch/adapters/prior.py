@@ -25,7 +25,7 @@ LIKELIHOOD = {"codes": ("bits_codes",)}
 RULE = sharding.FsdpRule()
 MODELS = ("transformer", "pixelsnail")
 KINDS = ("none", "coordinates", "boxes", "completion", *maps.MAPS)
-ENTERS = ("prefix", "both")
+ENTERS = ("prefix", "beside", "both")
 
 SAMPLING = (
   "labels",
@@ -124,6 +124,7 @@ def make_model(
       num_conditions=condition.vocabulary,
       num_classes=num_classes,
       beside=beside,
+      prefixed=config.condition.enters != "beside",
       dropout=options.dropout,
       remat=config.train.remat,
       dtype=precision.dtype(config.train.dtype),
@@ -142,6 +143,7 @@ def make_model(
     dropout=options.dropout,
     class_scale=options.class_scale,
     beside=beside,
+    prefixed=config.condition.enters != "beside",
     remat=config.train.remat,
     dtype=precision.dtype(config.train.dtype),
     implementation=options.attention,

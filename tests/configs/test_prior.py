@@ -105,9 +105,12 @@ def test_unknown_kind_lists_the_choices():
 def test_maps_are_told_beside_the_codes_of_the_scenes_but_not_of_the_paper():
   adapter = tasks.get("prior")
 
-  def beside(config):
-    return adapter.make_task(config, adapter.assumed(config)).model.beside
+  def model(config):
+    return adapter.make_task(config, adapter.assumed(config)).model
 
+  beside = lambda config: model(config).beside
+  assert not model(forms.tiny("prior_scenes.py:segmentation")).prefixed
+  assert model(forms.tiny("prior_scenes.py:lowres")).prefixed
   assert beside(forms.tiny("prior_scenes.py:lowres"))[:4] == (0, 0, 1, 1)
   snail = forms.tiny("prior_scenes.py:segmentation")
   with snail.unlocked():
@@ -120,8 +123,8 @@ def test_maps_are_told_beside_the_codes_of_the_scenes_but_not_of_the_paper():
 @pytest.mark.parametrize(
   ("form", "enters", "message"),
   [
-    ("boxes", "both", "needs a condition whose tokens are a grid"),
-    ("class", "both", "needs a condition whose tokens are a grid"),
+    ("boxes", "both", "can only be prefix: the tokens of this condition"),
+    ("class", "beside", "can only be prefix: the tokens of this condition"),
     ("depth", "bothe", "Did you mean both"),
   ],
 )

@@ -26,14 +26,14 @@ def _setup(tokens=0, **changes):
 
 
 @functools.cache
-def _classed(beside=()):
-  return _setup(4, beside=beside, **_CLASSES)
+def _classed(beside=(), prefixed=True):
+  return _setup(4, beside=beside, prefixed=prefixed, **_CLASSES)
 
 
 @functools.cache
-def _sampler(guided=False, known=0, beside=()):
+def _sampler(guided=False, known=0, beside=(), prefixed=True):
   """Return a compiled sampler (keys, settings, label, given) of `_classed`."""
-  model, params, condition, _ = _classed(beside)
+  model, params, condition, _ = _classed(beside, prefixed)
 
   def draw(keys, settings, label, given=None):
     return decode.sample(
@@ -57,9 +57,9 @@ def _keys(seed=0, num=4):
   return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num))
 
 
-def _recomputed(settings, guided=False, beside=()):
+def _recomputed(settings, guided=False, beside=(), prefixed=True):
   """Draw by running the whole sequence again for every code."""
-  model, params, condition, label = _classed(beside)
+  model, params, condition, label = _classed(beside, prefixed)
   keys, codes = _keys(), jnp.zeros((4, 12), jnp.int32)
   null = jnp.full_like(label, 3)
   run = tiny.jit(
@@ -98,13 +98,15 @@ def test_guided_sampling_equals_recomputing_twice():
 
 
 @pytest.mark.parametrize("guided", [False, True])
-def test_tokens_beside_the_codes_are_told_to_cached_samples_too(guided):
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_tokens_beside_the_codes_are_told_to_cached_samples(guided, prefixed):
   settings = decode.Settings.create(temperature=0.0, guidance=2.5)
   label = _classed()[3]
-  drawn = _sampler(guided, beside=_BESIDE)(_keys(), settings, label)
-  expected = _recomputed(settings, guided, _BESIDE)
+  sampler = functools.partial(_sampler, guided, prefixed=prefixed)
+  drawn = sampler(beside=_BESIDE)(_keys(), settings, label)
+  expected = _recomputed(settings, guided, _BESIDE, prefixed)
   np.testing.assert_array_equal(drawn, expected)
-  other = _sampler(guided, beside=_BESIDE[::-1])(_keys(), settings, label)
+  other = sampler(beside=_BESIDE[::-1])(_keys(), settings, label)
   assert (np.asarray(drawn) != other).any()
 
 

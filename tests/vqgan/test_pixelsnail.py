@@ -50,6 +50,18 @@ def test_code_depends_on_all_earlier_codes_and_on_no_others():
   assert (moved[expected] > 1e-7).all()
 
 
+def test_condition_told_beside_the_codes_alone_is_not_attended_to():
+  model = _make(num_conditions=5, beside=_BESIDE, prefixed=False)
+  codes, condition = jnp.zeros((1, 12), jnp.int32), jnp.asarray([[0, 1, 2]])
+  params = tiny_prior.init(model, codes, condition)
+  assert "condition_table" not in params["params"]
+  run = lambda condition: model.apply(params, codes, condition)[0]
+  last = max(set(_BESIDE), key=_BESIDE.index)  # the one that comes last
+  moved = run(condition) - run(condition.at[0, last].set(4))
+  moved = np.abs(np.asarray(moved)).max(-1) > 0
+  assert not moved[: _BESIDE.index(last)].any() and moved.any()
+
+
 def test_condition_and_class_reach_every_code():
   _, params, condition, label, run = _setup()
   codes = jnp.zeros((13, 12), jnp.int32)

@@ -154,6 +154,27 @@ def test_token_beside_a_code_reaches_the_slot_that_predicts_it():
     model.apply(params, codes)
 
 
+@pytest.mark.parametrize("classes", ["token", "added"])
+def test_condition_told_beside_the_codes_alone_has_no_prefix(classes):
+  model = tiny_prior.make(
+    num_conditions=5,
+    num_classes=3,
+    classes=classes,
+    beside=_BESIDE,
+    prefixed=False,
+  )
+  assert model.prefix_length(4) == 1
+  codes, condition, label = tiny_prior.inputs(model, 1, 12, 4)
+  params = tiny_prior.init(model, codes, condition, label)
+  assert "condition_table" not in params["params"]
+  run = lambda condition: model.apply(params, codes, condition, label)[0]
+  for token in range(4):
+    other = condition.at[0, token].set((condition[0, token] + 1) % 5)
+    moved = np.abs(np.asarray(run(condition) - run(other))).max(-1) > 1e-6
+    first = _BESIDE.index(token)
+    np.testing.assert_array_equal(moved, np.arange(12) >= first)
+
+
 def test_slots_that_predict_no_code_are_told_nothing_beside():
   model = tiny_prior.make(num_conditions=5, beside=_BESIDE, layers=1)
   codes, condition, _ = tiny_prior.inputs(model, 1, 12, 4)

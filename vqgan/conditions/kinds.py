@@ -266,8 +266,8 @@ def beside(
   """
   if condition.places is None:
     raise ValueError(
-      "condition.enters=both needs a condition whose tokens are a grid over "
-      "the picture: set it to prefix"
+      "condition.enters can only be prefix: the tokens of this condition are "
+      "no grid over the picture"
     )
   rows, cols = (
     (2 * np.arange(codes) + 1) * tokens // (2 * codes)
