@@ -5,10 +5,11 @@ autoencoders of latent-diffusion) are read unchanged; without a configuration
 the shapes tell it. The tensors are mapped in `vqgan.taming_tensors`.
 """
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -58,6 +59,29 @@ class FirstStage:
     return (4.5e-6 if base is None else base) * batch_size
 
 
+@contextlib.contextmanager
+def typed(what: str) -> Iterator[None]:
+  """Turn what a malformed file makes our code raise into a TamingError.
+
+  Args:
+    what: "the configuration" or "the checkpoint", for the message.
+  """
+  try:
+    yield
+  except TamingError:
+    raise
+  except KeyError as error:
+    raise TamingError(f"{what} has no {error}") from error
+  except (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    TypeError,
+    ValueError,
+  ) as error:
+    raise TamingError(f"{what} is malformed: {error}") from error
+
+
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Return the tensors of a `.ckpt`, `.pt`, `.pth` or `.safetensors` file.
 
@@ -94,6 +118,7 @@ def part(tensors: Tensors, prefix: str) -> dict[str, np.ndarray]:
   }
 
 
+@typed("the configuration")
 def from_config(config: Mapping[str, Any], tensors: Tensors) -> FirstStage:
   """Return the settings that a yaml's `model` entry describes.
 
@@ -113,22 +138,19 @@ def from_config(config: Mapping[str, Any], tensors: Tensors) -> FirstStage:
       f"{', '.join(_MODELS)}"
     )
   params = config.get("params", {})
-  try:
-    sizes, width = params["ddconfig"], int(params["embed_dim"])
-    shape = autoencoder.Shape(
-      channels=sizes["ch"],
-      multipliers=tuple(sizes["ch_mult"]),
-      num_blocks=sizes["num_res_blocks"],
-      attention=tuple(sizes["attn_resolutions"]),
-      resolution=sizes["resolution"],
-      in_channels=sizes["in_channels"],
-      z_channels=sizes["z_channels"],
-      dropout=sizes.get("dropout", 0.0),
-      norm_least=1,
-    )
-    num_codes = int(params["n_embed"])
-  except KeyError as error:
-    raise TamingError(f"the configuration has no {error}") from error
+  sizes, width = params["ddconfig"], int(params["embed_dim"])
+  shape = autoencoder.Shape(
+    channels=sizes["ch"],
+    multipliers=tuple(sizes["ch_mult"]),
+    num_blocks=sizes["num_res_blocks"],
+    attention=tuple(sizes["attn_resolutions"]),
+    resolution=sizes["resolution"],
+    in_channels=sizes["in_channels"],
+    z_channels=sizes["z_channels"],
+    dropout=sizes.get("dropout", 0.0),
+    norm_least=1,
+  )
+  num_codes = int(params["n_embed"])
   _check_options(sizes)
   loss = dict((params.get("lossconfig") or {}).get("params") or {})
   if "quantize.used" in tensors:
@@ -154,6 +176,7 @@ def from_config(config: Mapping[str, Any], tensors: Tensors) -> FirstStage:
   )
 
 
+@typed("the checkpoint")
 def from_shapes(tensors: Tensors, resolution: int = 256) -> FirstStage:
   """Return the settings that the shapes of a state dict tell.
 

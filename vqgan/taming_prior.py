@@ -129,6 +129,7 @@ def condition_stage(tensors: taming.Tensors) -> dict[str, np.ndarray]:
   return taming.part(tensors, CONDITION)
 
 
+@taming.typed("the configuration")
 def from_config(
   config: Mapping[str, Any], tensors: taming.Tensors
 ) -> SecondStage:
@@ -148,20 +149,15 @@ def from_config(
       f"{', '.join(_MODELS)}"
     )
   params = config.get("params", {})
-  try:
-    sizes = params["transformer_config"]["params"]
-    first = taming.from_config(
-      params["first_stage_config"], first_stage(tensors)
-    )
-    found = {
-      "layers": sizes["n_layer"],
-      "width": sizes["n_embd"],
-      "heads": sizes["n_head"],
-      "length": sizes["block_size"],
-      "vocabulary": sizes["vocab_size"],
-    }
-  except (KeyError, TypeError) as error:
-    raise taming.TamingError(f"the configuration has no {error}") from error
+  sizes = params["transformer_config"]["params"]
+  first = taming.from_config(params["first_stage_config"], first_stage(tensors))
+  found = {
+    "layers": sizes["n_layer"],
+    "width": sizes["n_embd"],
+    "heads": sizes["n_head"],
+    "length": sizes["block_size"],
+    "vocabulary": sizes["vocab_size"],
+  }
   rate = config.get("base_learning_rate")
   rates = (sizes.get(f"{x}_pdrop", 0.0) for x in ("embd", "resid", "attn"))
   return SecondStage(
@@ -176,6 +172,7 @@ def from_config(
   )
 
 
+@taming.typed("the checkpoint")
 def from_shapes(
   tensors: taming.Tensors,
   heads: int = 0,
@@ -234,6 +231,11 @@ def _condition(params, first, tensors):
   config = params.get("cond_stage_config")
   key = params.get("cond_stage_key", "depth")
   own = condition_stage(tensors)
+  smaller = params.get("downsample_cond_size", -1)
+  if smaller > -1:
+    raise taming.TamingError(
+      f"downsample_cond_size {smaller}: only -1 is known"
+    )
   if config in ("__is_unconditional__", None):
     return {"kind": "none", "condition": None}
   if config == "__is_first_stage__":

@@ -16,6 +16,7 @@ _IGNORED = re.compile(
 )
 
 
+@taming.typed("the checkpoint")
 def variables(
   tensors: taming.Tensors, stage: taming_prior.SecondStage
 ) -> dict[str, dict[str, Any]]:

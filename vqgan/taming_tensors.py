@@ -23,6 +23,7 @@ _IGNORED = re.compile(
 _SHOWN = 12  # names in an error
 
 
+@taming.typed("the checkpoint")
 def variables(
   tensors: taming.Tensors, stage: taming.FirstStage
 ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The authors' transformers: equal logits, and errors that name everything."""
 
+import copy
 import dataclasses
 import functools
 
@@ -17,6 +18,7 @@ from vqgan import (
   taming,
   taming_prior,
   taming_prior_tensors,
+  taming_tensors,
 )
 
 
@@ -241,3 +243,65 @@ def test_prior_with_several_tables_is_not_exported():
   tree = {"condition_table": {"embedding": np.zeros((2, 3))}}
   with pytest.raises(taming.TamingError, match="condition_table/embedding"):
     taming_prior_tensors.export({"params": tree})
+
+
+def test_smaller_condition_is_refused():
+  _, tensors, config, _ = _reference()
+  with pytest.raises(taming.TamingError, match="downsample_cond_size 64"):
+    taming_prior.from_config(_with(config, downsample_cond_size=64), tensors)
+
+
+def _leaves(tree, path=()):
+  """Yield the path of every entry of a yaml."""
+  if isinstance(tree, dict):
+    for name in tree:
+      yield (*path, name)
+      yield from _leaves(tree[name], (*path, name))
+
+
+def _changed(config, path, value):
+  """Copy a yaml with another value at a path; None leaves it out."""
+  config = copy.deepcopy(config)
+  parent = functools.reduce(dict.__getitem__, path[:-1], config)
+  if value is None:
+    del parent[path[-1]]
+  else:
+    parent[path[-1]] = value
+  return config
+
+
+@pytest.mark.parametrize("value", [None, "text", [], {}, -1, 0, 1e30])
+def test_malformed_yaml_is_one_typed_error(value):
+  _, tensors, config, _ = _reference()
+  refused = 0
+  for path in _leaves(config):
+    try:
+      stage = taming_prior.from_config(_changed(config, path, value), tensors)
+      taming_prior_tensors.variables(tensors, stage)
+    except taming.TamingError:
+      refused += 1
+  assert refused > 10
+
+
+_MALFORMED = (
+  "transformer.tok_emb.weight",
+  "transformer.pos_emb",
+  "transformer.blocks.0.attn.mask",
+  "transformer.blocks.1.mlp.0.weight",
+  "first_stage_model.encoder.conv_in.weight",
+  "first_stage_model.encoder.down.1.block.0.conv1.weight",
+  "first_stage_model.encoder.conv_out.weight",
+  "first_stage_model.quantize.embedding.weight",
+)
+
+
+@pytest.mark.parametrize("name", _MALFORMED)
+def test_malformed_tensor_is_one_typed_error(name):
+  _, tensors, _, _ = _reference()
+  for other in (np.zeros(()), np.zeros((0, 3)), tensors[name][None]):
+    broken = {**tensors, name: other.astype(np.float32)}
+    with pytest.raises(taming.TamingError):
+      stage = taming_prior.from_shapes(broken, 4, 10, resolution=64)
+      taming_prior_tensors.variables(broken, stage)
+      first = taming_prior.first_stage(broken)
+      taming_tensors.variables(first, stage.first)
