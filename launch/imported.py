@@ -92,6 +92,8 @@ def second_stage(
     options.kind = "boxes" if points else stage.kind
   if stage.kind in ("boxes", "points"):
     options.points, options.vocabulary = points, stage.vocabulary
+    # How many categories they had is not in their files: all that fit.
+    options.num_labels = stage.vocabulary - 1
   options.levels = stage.levels
   if condition is not None:
     options.stage.like = first_stages.reduced(condition)

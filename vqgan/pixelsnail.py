@@ -58,6 +58,10 @@ class PixelSNAIL(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
+    if self.heads < 1 or self.width < 1 or self.width % self.heads:
+      raise ValueError(
+        f"width {self.width} must be a multiple of {self.heads} heads"
+      )
     table = lambda size: nn.Embed(size, self.width, embedding_init=_INIT)
     self.code_table = table(self.num_codes)
     if self.num_conditions and self.prefixed:

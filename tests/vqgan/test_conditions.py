@@ -294,3 +294,27 @@ def test_token_beside_a_code_is_the_one_at_its_place_or_nearest_to_it():
 def test_tokens_that_are_no_grid_lie_beside_no_code(made):
   with pytest.raises(ValueError, match="the tokens of this condition are no grid"):
     kinds.beside(made, (4, 4), "row")
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda: maps.Map("depth", (8, 8), (4, 4)), "levels 0 must be at least 2"),
+    (
+      lambda: maps.Map("segmentation", (8, 8), (4, 4)),
+      "num_labels 0 must be at least 2",
+    ),
+    (lambda: maps.Map("edges", (8, 8), (0, 4)), "must divide"),
+    (
+      lambda: maps.Map(
+        "lowres", (8, 8), (4, 4), stage=_Stage(3, jnp.uint8), shrink=0
+      ),
+      r"shrink 0 must be in 1\.\.8",
+    ),
+    (lambda: kinds.Places((4, 4), 4, 0), "levels 0 must be at least 1"),
+    (lambda: objects.Layout(64, 5, most=0), "most 0 must be at least 1"),
+  ],
+)
+def test_sizes_that_leave_nothing_to_tell_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

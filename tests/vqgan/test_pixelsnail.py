@@ -133,6 +133,11 @@ def test_size_is_near_a_transformers_and_flops_are_counted():
   assert prior.flops(model, 256, 0, 2) == 6 * flops
 
 
+def test_heads_that_do_not_divide_the_width_are_refused():
+  with pytest.raises(ValueError, match="width 8 must be a multiple of 3 heads"):
+    tiny_prior.init(_make(heads=3), jnp.zeros((1, 12), jnp.int32))
+
+
 def test_codes_must_fill_the_grid_and_labels_be_there():
   model = _make(num_classes=3)
   for codes, message in ((11, "11 codes do not fill"), (12, "3 classes needs")):

@@ -108,6 +108,10 @@ class Places:
 
   fields = ("crop",)
 
+  def __post_init__(self):
+    if self.levels < 1:
+      raise ValueError(f"condition.levels {self.levels} must be at least 1")
+
   @property
   def vocabulary(self):
     return self.levels + 1

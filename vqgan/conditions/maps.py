@@ -59,6 +59,16 @@ class Map:
     if self.stage is None:
       fine = 2 if self.kind == "edges" else 1
       pool.check(self.size, tuple(fine * side for side in self.grid))
+      if self.vocabulary < 2:
+        field = "num_labels" if self.kind == "segmentation" else "levels"
+        raise ValueError(
+          f"condition.{field} {getattr(self, field)} must be at least 2 for "
+          f"{self.kind}"
+        )
+    elif self.kind == "lowres" and not 1 <= self.shrink <= min(self.size):
+      raise ValueError(
+        f"condition.shrink {self.shrink} must be in 1..{min(self.size)}"
+      )
 
   @property
   def fields(self):

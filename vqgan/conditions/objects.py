@@ -42,6 +42,11 @@ class Layout:
   most: int = MAX_OBJECTS
 
   def __post_init__(self):
+    if self.num_classes < 1 or self.most < 1:
+      raise ValueError(
+        f"condition.num_labels {self.num_classes} and condition.most "
+        f"{self.most} must be at least 1"
+      )
     needed = self.num_classes * (2 ** len(FLAGS) if self.flags else 1) + 1
     if needed > self.num_tokens:
       raise ValueError(

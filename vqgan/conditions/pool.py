@@ -2,7 +2,7 @@
 
 The light way to give a prior a map: each cell of a grid becomes one token,
 its most frequent label or its mean colour in a few levels. The paper encodes
-maps by first stages of their own (`stage` of `vqgan.conditions.tokens`).
+maps by first stages of their own (`stage` of `vqgan.conditions.maps`).
 
 Shapes: b batch, H W rows and columns in pixels, h w of the grid, c channels,
 v labels.
@@ -80,7 +80,7 @@ def held(tokens: jax.Array) -> jax.Array:
 
 def check(size: tuple[int, int], grid: tuple[int, int]) -> None:
   """Raise ValueError unless the grid divides the size."""
-  if any(side % cells for side, cells in zip(size, grid)):
+  if any(cells < 1 or side % cells for side, cells in zip(size, grid)):
     raise ValueError(
       f"a condition's grid {tuple(grid)} must divide its {tuple(size)} pixels: "
       "change condition.grid"
