@@ -3,6 +3,7 @@
 Shapes: H W rows and columns in pixels, h w of the codes.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -147,12 +148,13 @@ def _picture(task, image, size) -> dict[str, np.ndarray]:
 def _condition(condition, value, size) -> dict[str, np.ndarray]:
   """Returns the rows of a --condition."""
   if isinstance(condition, kinds.Scene):
-    return _boxes(value)
+    layout = condition.layout
+    return _boxes(value, min(layout.most, frame.MAX_BOXES), layout.num_classes)
   if not isinstance(condition, maps.Map):
     raise ValueError("--condition=FILE means nothing to this model")
   if condition.kind == "keypoints":
     if condition.skeleton == "cross":
-      return _boxes(value)
+      return _boxes(value, frame.MAX_BOXES)
     return {"keypoints": _points(value, condition.skeleton)}
   if not isinstance(value, np.ndarray):
     raise ValueError(
@@ -160,7 +162,8 @@ def _condition(condition, value, size) -> dict[str, np.ndarray]:
     )
   flat = value.ndim == 2
   if condition.kind == "segmentation":
-    _need(flat, "a label map of one channel")
+    in_range = flat and value.min() >= 0 and value.max() < 256
+    _need(in_range, "a label map of one channel and 8 bits")
     labels = _resized(value.astype(np.uint8), size, Image.Resampling.NEAREST)
     shifted = (labels.astype(int) + condition.label_shift) % 256
     if shifted.max() >= condition.num_labels:
@@ -176,27 +179,39 @@ def _condition(condition, value, size) -> dict[str, np.ndarray]:
     drawn = np.where(value > 0, np.float32(255), np.float32(0))
     # Thin lines survive: a pixel is an edge where any of its own was.
     return {"edges": _resized(drawn, size, Image.Resampling.BOX)[None] > 32}
+  if value.dtype == bool:
+    value = np.uint8(255) * value
+  _need(value.dtype == np.uint8, "a picture of 8 bits")
   if flat:
     value = np.repeat(value[..., None], 3, axis=-1)
   method = Image.Resampling.BICUBIC
   if condition.kind == "lowres" and condition.stage is None:
     method = Image.Resampling.BOX  # whose means are the picture itself
-  return {"image": _resized(value.astype(np.uint8), size, method)[None]}
+  return {"image": _resized(value, size, method)[None]}
 
 
-def _boxes(value) -> dict[str, np.ndarray]:
-  """Reads [{"box": [...], "label": 3}, ...]."""
+def _boxes(
+  value: Any, most: int, num_labels: float = math.inf
+) -> dict[str, np.ndarray]:
+  """Reads at most `most` of [{"box": [...], "label": 3}, ...]."""
   try:
-    boxes = np.array([x["box"] for x in value], np.float32).reshape(-1, 4)
+    boxes = np.array([x["box"] for x in value], np.float32)
+    boxes = boxes.reshape(len(value), 4)
     labels = np.array([int(x["label"]) for x in value], np.int32)
-  except (TypeError, KeyError, ValueError) as error:
+  except (TypeError, KeyError, ValueError, OverflowError) as error:
     raise ValueError(f"--condition must hold {_JSON['boxes']}") from error
-  most = frame.MAX_BOXES
-  if (boxes < 0).any() or (boxes > 1).any() or len(labels) > most:
+  start, end = boxes[:, :2], boxes[:, 2:]
+  sound = (start >= 0) & (start < end) & (end <= 1)  # not where one is NaN
+  if len(labels) > most or not sound.all():
     raise ValueError(
       f"--condition must hold at most {most} boxes, {_JSON['boxes']}"
     )
-  spare = most - len(labels)
+  wrong = [x for x in labels if not 0 <= x < num_labels]
+  if wrong:
+    raise ValueError(
+      f"label {wrong[0]} of --condition must be in 0..{num_labels - 1}"
+    )
+  spare = frame.MAX_BOXES - len(labels)
   return {
     "boxes": np.pad(boxes, ((0, spare), (0, 0)))[None],
     "box_labels": np.pad(labels, (0, spare), constant_values=-1)[None],
@@ -208,9 +223,10 @@ def _points(value: Any, skeleton: str) -> np.ndarray:
   expected = figure.num_points(skeleton)
   try:
     points = np.array(value, np.float32)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     points = np.zeros(0)
-  if points.shape[1:] != (expected, 3):
+  right = points.shape[1:] == (expected, 3)
+  if not right or not np.isfinite(points).all():
     raise ValueError(
       f"--condition must hold {expected} points a figure of {skeleton}: "
       f"{_JSON['keypoints']}"

@@ -132,10 +132,44 @@ def test_boxes_and_points_are_read_from_json(tmp_path):
   assert rows["box_labels"][0, :2].tolist() == [7, -1]
   tokens = task.tokens({}, rows, None)
   assert tokens[0, 0] == 7
-  for wrong in ([{"box": [0, 0, 1]}], [{"box": [0, 0, 2, 1], "label": 1}], 3):
-    asked = request.from_config(config, condition=wrong)
-    with pytest.raises(ValueError, match="must hold"):
-      prior_given.rows(config, task, asked)
+
+
+@pytest.mark.parametrize(
+  ("wrong", "message"),
+  [
+    ([{"box": [0, 0, 1]}], "must hold"),
+    ([{"box": [0, 0, 2, 1], "label": 1}], "must hold"),
+    ([{"box": [0, 0, float("nan"), 1], "label": 1}], "must hold"),
+    ([{"box": [0.5, 0, 0.2, 1], "label": 1}], "must hold"),
+    ([{"box": [0, 0], "label": 1}] * 2, "must hold"),
+    ([{"box": [0, 0, 1, 1], "label": 1}] * 5, "must hold at most 4 boxes"),
+    ([{"box": [0, 0, 1, 1], "label": 10**12}], "must hold"),
+    ([{"box": [0, 0, 1, 1], "label": 25}], r"label 25 .* must be in 0\.\.24"),
+    ([{"box": [0, 0, 1, 1], "label": -1}], "label -1 of --condition"),
+    (3, "must hold"),
+  ],
+)
+def test_boxes_that_cannot_be_are_refused(wrong, message):
+  adapter = tasks.get("prior")
+  config = flags.load("configs/prior_scenes.py:boxes,tiny")
+  task = adapter.make_task(config, adapter.assumed(config))
+  asked = request.from_config(config, condition=wrong)
+  with pytest.raises(ValueError, match=message):
+    prior_given.rows(config, task, asked)
+
+
+@pytest.mark.parametrize("form", ["segmentation", "lowres"])
+def test_pictures_of_16_bits_are_refused_instead_of_wrapped(form):
+  adapter = tasks.get("prior")
+  config = flags.load(f"configs/prior_scenes.py:{form},tiny")
+  task = adapter.make_task(config, adapter.assumed(config))
+  value = np.full((32, 32), 256, np.uint16)
+  asked = request.from_config(config, condition=value)
+  with pytest.raises(ValueError, match="8 bits"):
+    prior_given.rows(config, task, asked)
+  one = request.from_config(config, condition=np.ones((32, 32), bool))
+  (row,) = prior_given.rows(config, task, one).values()
+  assert (row == (1 if form == "segmentation" else 255)).all()
 
 
 @pytest.fixture(scope="module")
