@@ -16,7 +16,7 @@ def best(draw, score, keys, rate):
 
   Args:
     draw: keys [b] -> a tree of arrays [b, ...].
-    score: that tree -> float [b]; larger is better.
+    score: that tree -> float [b]; larger is better, and anything than NaN.
     keys: [b] keys. The first candidates are those of plain sampling.
     rate: share of the draws to accept, in (0, 1].
 
@@ -33,7 +33,7 @@ def best(draw, score, keys, rate):
     found, scores = kept
     fresh = draw(jax.vmap(jax.random.fold_in, (0, None))(keys, i))
     other = score(fresh)
-    wins = other > scores
+    wins = (other > scores) | jnp.isnan(scores)
     choose = lambda old, new: jnp.where(
       wins.reshape(-1, *[1] * (new.ndim - 1)), new, old
     )

@@ -1,6 +1,7 @@
 """Rejection keeps each sample's best draw."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,3 +35,12 @@ def test_each_sample_keeps_the_best_of_its_own_draws():
 def test_rate_out_of_range_raises():
   with pytest.raises(ValueError, match="acceptance rate 0"):
     rejection.best(_draw, _score, None, 0)
+
+
+def test_draw_whose_score_is_no_number_loses_to_any_other():
+  keys = jax.random.split(jax.random.key(0), 3)
+  first = np.asarray(_draw(keys))
+  score = lambda x: jnp.where(jnp.isin(x, first).any(1), jnp.nan, _score(x))
+  found, scores = rejection.best(_draw, score, keys, 0.25)
+  assert np.isfinite(scores).all()
+  assert (np.asarray(found) != first).any(1).all()
