@@ -1,4 +1,4 @@
-"""A prior over DeepFashion's codes given poses, 256 pixels, f16.
+"""A prior over DeepFashion's codes given poses, 272 x 160 pixels, f16.
 
     python -m launch.train --config=configs/prior_deepfashion_keypoints.py \
         --config.data.dir=FASHION --config.tokenizer.weights=RUN \
@@ -8,7 +8,8 @@ FASHION holds `train` and `validation`, each with `images` and `keypoints`: for
 every picture a JSON list of figures of 18 [row, column, found], in 0..1, in
 OpenPose's order, of any detector. They are drawn as stick figures, which POSE
 reads, a first stage of such figures, or RUN itself. 18 layers of width 768,
-129M parameters (Esser et al. 2021, Table 8).
+129M parameters, length 340 (Esser et al. 2021, Table 8): two grids of 17 x 10,
+which our reading of that length makes of such upright pictures.
 """
 
 import ml_collections
@@ -22,6 +23,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.source = "pairs"
   config.data.name = ""
   config.data.dir = "deepfashion"
+  config.data.size = (272, 160)
   config.data.flip = False  # left and right have names
   config.condition.kind = "keypoints"
   config.condition.skeleton = "openpose18"

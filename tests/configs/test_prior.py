@@ -28,7 +28,7 @@ FULL = {
   "prior_coco_segmentation": (651, 256),
   "prior_lsun": (307, 0),
   "prior_lsun.py:tower": (307, 0),
-  "prior_deepfashion_keypoints": (129, 256),
+  "prior_deepfashion_keypoints": (129, 170),
   "prior_coco_boxes": (651, 92),
   "prior_coco_boxes.py:points": (651, 62),
   "prior_open_images_boxes": (651, 92),
