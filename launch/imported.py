@@ -94,6 +94,8 @@ def second_stage(
     options.points, options.vocabulary = points, stage.vocabulary
     # How many categories they had is not in their files: all that fit.
     options.num_labels = stage.vocabulary - 1
+  if stage.kind == "keypoints":
+    options.skeleton = "openpose18"
   options.levels = stage.levels
   if condition is not None:
     options.stage.like = first_stages.reduced(condition)

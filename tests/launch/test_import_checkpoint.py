@@ -4,12 +4,19 @@ import jax
 import numpy as np
 import pytest
 
-from launch import import_checkpoint, runs, train, trained
+from launch import (
+  import_checkpoint,
+  imported,
+  runs,
+  tasks,
+  train,
+  trained,
+)
 from tests import shared
 from tests.vqgan import tiny
 from tests.weights import torch_writer
 from training import sharding
-from vqgan import taming, tokenizer
+from vqgan import taming, taming_prior, tokenizer
 from weights import safetensors
 
 
@@ -78,6 +85,40 @@ def test_first_stage_becomes_a_run_and_safetensors_are_read(tmp_path):
     jax.random.key(0),
   )
   assert stepped[0].params.keys() == {"generator", "discriminator"}
+
+
+@pytest.mark.parametrize(
+  ("key", "stage_config", "length"),
+  [
+    ("objects_bbox", {"target": "x.DummyCondStage"}, 92),
+    ("objects_center_points", {"target": "x.DummyCondStage"}, 62),
+    ("stickman", "__is_first_stage__", 256),
+  ],
+)
+def test_what_a_yaml_leaves_open_of_a_condition_is_filled_in(
+  key, stage_config, length
+):
+  _, source, yaml = _files("n2n_class")
+  config = taming.read_config(yaml)
+  changes = {"cond_stage_key": key, "cond_stage_config": stage_config}
+  config["params"] |= changes
+  stage = taming_prior.from_config(config, taming.read(source))
+  first = imported.first_stage(stage.first, depth=False, perceptual=False)
+  own = first if stage.condition is not None else None
+  made = imported.second_stage(stage, first, own)
+  adapter = tasks.get("prior")
+  condition = adapter.make_task(made, adapter.assumed(made)).condition
+  spec = condition.spec(2)
+  rows = {name: np.zeros(x.shape, x.dtype) for name, x in spec.items()}
+  if own is not None:
+    assert rows["keypoints"].shape[2:] == (18, 3)
+    assert condition.length == length
+    return
+  rows["boxes"][:, 0, 2:] = rows["crop"][:, 2:] = 1
+  rows["box_labels"][:] = 182  # the last of COCO-Stuff
+  tokens = condition.tokens(None, rows, None)
+  assert tokens.shape == (2, length) and tokens[0, 0] == 182
+  assert np.asarray(condition.pictures(None, tokens)).any()
 
 
 @pytest.mark.slow
