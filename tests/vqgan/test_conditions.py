@@ -292,7 +292,9 @@ def test_token_beside_a_code_is_the_one_at_its_place_or_nearest_to_it():
   [kinds.Nothing(), kinds.Scene(objects.Layout(100, 24, most=4), (16, 16))],
 )
 def test_tokens_that_are_no_grid_lie_beside_no_code(made):
-  with pytest.raises(ValueError, match="the tokens of this condition are no grid"):
+  with pytest.raises(
+    ValueError, match="the tokens of this condition are no grid"
+  ):
     kinds.beside(made, (4, 4), "row")
 
 
