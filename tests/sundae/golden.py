@@ -2,6 +2,32 @@
 
 import numpy as np
 
+from layers import transformer
+from sundae import model
+from tests import shared
+
+
+def load():
+  """Return (network, its parameters, arrays) of the fixture."""
+  arrays = dict(np.load(shared.shared_dir("golden", "sundae", "tiny.npz")))
+  net = model.Hourglass(
+    (8, 8),
+    32,
+    transformer.Shape(
+      width=32,
+      num_heads=2,
+      head_width=16,
+      gate=None,
+      qkv_bias=False,
+      epsilon=1e-5,
+    ),
+    num_classes=3,
+    layers=(1, 2, 1),
+    reference=True,
+  )
+  weights = {k[2:]: x for k, x in arrays.items() if k.startswith("w/")}
+  return net, params(weights), arrays
+
 
 def params(weights):
   """Return the parameters of `model.Hourglass` for the fixture's weights.

@@ -9,7 +9,6 @@ import pytest
 
 from layers import transformer
 from sundae import levels, model
-from tests import shared
 from tests.sundae import golden, tiny
 
 
@@ -26,26 +25,8 @@ def _full(grid, num_codes, layers, num_heads=8, width=1024):
 
 
 def test_reference_equals_the_released_code():
-  path = shared.shared_dir("golden", "sundae", "tiny.npz")
-  arrays = np.load(path)
-  weights = {k[2:]: arrays[k] for k in arrays.files if k.startswith("w/")}
-  net = model.Hourglass(
-    (8, 8),
-    32,
-    transformer.Shape(
-      width=32,
-      num_heads=2,
-      head_width=16,
-      gate=None,
-      qkv_bias=False,
-      epsilon=1e-5,
-    ),
-    num_classes=3,
-    layers=(1, 2, 1),
-    reference=True,
-  )
-  apply = jax.jit(net.apply)
-  params, label = golden.params(weights), jnp.asarray(arrays["classes"])
+  net, params, arrays = golden.load()
+  apply, label = jax.jit(net.apply), jnp.asarray(arrays["classes"])
   logits = apply(params, arrays["tokens"].reshape(2, 8, 8), label)
   np.testing.assert_allclose(
     logits, arrays["logits"].reshape(2, 8, 8, 32), atol=1e-5

@@ -7,7 +7,7 @@ import pytest
 
 from layers import logits as logits_lib
 from sundae import unroll
-from tests.sundae import tiny
+from tests.sundae import golden, tiny
 
 V = tiny.NUM_CODES
 
@@ -53,6 +53,21 @@ def test_loss_and_gradient_are_those_of_the_unrolls_one_by_one(num):
   for codes, count in zip(seen, right):
     guess = jnp.argmax(_table(params, codes), axis=-1)
     assert int(jnp.sum(guess == clean)) == count
+
+
+def test_loss_is_that_of_the_released_code(monkeypatch):
+  # The fixture's second unroll sees the likeliest codes of the first.
+  likeliest = lambda key, logits: jnp.argmax(logits, axis=-1)
+  monkeypatch.setattr(jax.random, "categorical", likeliest)
+  net, params, arrays = golden.load()
+  label = jnp.asarray(arrays["classes"])
+  clean, seen = (
+    jnp.asarray(arrays[name], jnp.int32).reshape(2, 8, 8)
+    for name in ("clean", "tokens")
+  )
+  apply = lambda params, codes: net.apply(params, codes, label)
+  total, _ = unroll.loss(apply, params, clean, seen, jax.random.key(0), 2)
+  np.testing.assert_allclose(total / (2 * clean.size), arrays["loss"], 1e-6)
 
 
 def test_gradient_is_scaled_by_what_comes_after():
