@@ -5,6 +5,7 @@ Shapes: b samples, h w rows and columns of codes, H W of pixels, t steps.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,11 @@ class Given:
   keep: np.ndarray
   corner: tuple[int, int]
 
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Returns all but the corner, by name."""
+    names = ("rows", "image", "known", "keep")
+    return {name: getattr(self, name) for name in names}
+
 
 def make_sampler(
   config: ml_collections.ConfigDict,
@@ -67,7 +73,8 @@ def make_requested_sampler(
   turn; without any, what is inpainted has the null class, if it was trained.
   The samples' info has `steps` and `stopped`, `given` with a picture, and
   `history` where an animation is asked for: codes [b, t, h, w], of the steps
-  that it shows.
+  that it shows. Another seed, picture, mask or setting compiles nothing anew,
+  nor do other labels of the same number.
 
   Raises:
     ValueError: the request does not fit the model.
@@ -89,28 +96,68 @@ def make_requested_sampler(
   settings = make_settings(request)
   frames = int(settings.steps + settings.argmax) + 1 if request.animate else 0
 
-  @jax.jit
-  def run(state, indices, settings):
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
-    label = jnp.asarray(labels)[indices % len(labels)]
-    condition = decode.nothing_given(label, grid)
-    if given:
-      condition = _condition(task, state, condition, given)
-    samples = task.sample(
-      state, keys, condition, settings, guided=guided, frames=frames
-    )
-    info = {**samples.info, "label": label}
-    if frames:
-      info["history"] = info["history"][:, animation.chosen(frames)]
-    images = samples.images
-    if given:
-      shown = np.where(given.known[..., None], given.image, np.uint8(_GREY))
-      info["given"] = jnp.broadcast_to(shown, images.shape)
-      if request.composite:
-        images = masks.composite(images, given.image, given.known)
-    return samples.replace(images=images, info=info)
+  drawing = _Drawing(
+    task,
+    grid,
+    guided,
+    frames,
+    corner=given.corner if given else None,
+    composite=request.composite,
+  )
+  inputs = {
+    # NumPy: the same on every process.
+    "key": np.asarray(jax.random.key_data(key)),
+    "labels": labels,
+    "settings": settings,
+    "given": given.arrays() if given else None,
+  }
+  return lambda state, indices: _draw(drawing, state, indices, **inputs)
 
-  return lambda state, indices: run(state, indices, settings)
+
+@dataclasses.dataclass(frozen=True)
+class _Drawing:
+  """What a program is compiled for; all else are its inputs.
+
+  Attributes:
+    task: the model's.
+    grid: h and w of the samples.
+    guided: see `decode.sample`.
+    frames: see `decode.sample`.
+    corner: see `Given`; None without one.
+    composite: whether to put known pixels back.
+  """
+
+  task: task_lib.SundaeTask
+  grid: tuple[int, int]
+  guided: bool
+  frames: int
+  corner: tuple[int, int] | None
+  composite: bool
+
+
+@partial(jax.jit, static_argnums=0)
+def _draw(drawing, state, indices, *, key, labels, settings, given):
+  """Draw the samples of global indices [b]; given are arrays of `Given`."""
+  task, frames = drawing.task, drawing.frames
+  key = jax.random.wrap_key_data(key)
+  keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
+  label = labels[indices % len(labels)]
+  condition = decode.nothing_given(label, drawing.grid)
+  if given:
+    condition = _condition(drawing, state, condition, given)
+  samples = task.sample(
+    state, keys, condition, settings, guided=drawing.guided, frames=frames
+  )
+  images, info = samples.images, {**samples.info, "label": label}
+  if frames:
+    info["history"] = info["history"][:, animation.chosen(frames)]
+  if given:
+    grey = jnp.full_like(given["image"], _GREY)
+    shown = masks.composite(grey, given["image"], given["known"])
+    info["given"] = jnp.broadcast_to(shown, images.shape)
+    if drawing.composite:
+      images = masks.composite(images, given["image"], given["known"])
+  return samples.replace(images=images, info=info)
 
 
 def decode_history(
@@ -225,14 +272,14 @@ def _resized_axis(known, length, axis):
   return np.logical_and.reduceat(known, first, axis=axis)
 
 
-def _condition(task, state, empty, given):
+def _condition(drawing, state, empty, given):
   """Return the condition of samples that keep codes of a picture."""
-  params = state.frozen.get("tokenizer", {})
-  found = task.tokenizer.encode(params, jnp.asarray(given.rows))  # [1, h, w]
+  task, params = drawing.task, state.frozen.get("tokenizer", {})
+  found = task.tokenizer.encode(params, given["rows"])  # [1, h, w]
   codes = jax.lax.dynamic_update_slice(
-    empty.codes[:1], found.astype(empty.codes.dtype), (0, *given.corner)
+    empty.codes[:1], found.astype(empty.codes.dtype), (0, *drawing.corner)
   )
   return empty.replace(
     codes=jnp.broadcast_to(codes, empty.codes.shape),
-    keep=jnp.broadcast_to(given.keep, empty.keep.shape),
+    keep=jnp.broadcast_to(given["keep"], empty.keep.shape),
   )

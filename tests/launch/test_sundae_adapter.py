@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import turns
 from launch import flags, request, tasks
 from launch.adapters import sundae, sundae_sampling
 from tests.sundae import tiny
@@ -109,6 +110,39 @@ def test_mask_of_another_size_than_the_picture_is_refused():
     asked = request.Request(given="inpaint", image=image, known=known)
     with pytest.raises(ValueError, match="of the size of the given picture"):
       sundae_sampling.read_given(tiny.make_task(), asked, tiny.GRID)
+
+
+def test_another_seed_setting_or_picture_compiles_nothing_anew():
+  config = flags.load("configs/sundae_scenes.py:tiny")
+  made = tiny.make_task(class_drop=0.1)
+  state, indices = tiny.init_task(made), np.arange(4, dtype=np.int32)
+
+  def draw(seed, labels, hole, **fields):
+    rng = np.random.default_rng(seed)
+    known = np.ones((8, 8), bool)
+    known[hole] = False
+    asked = request.from_config(
+      config,
+      given="inpaint",
+      image=rng.integers(0, 60, (8, 8, 3), np.uint8),
+      known=known,
+      labels=labels,
+      **fields,
+    )
+    sampler = sundae.make_requested_sampler(
+      config, made, {}, jax.random.key(seed), asked
+    )
+    return sampler(state, indices)
+
+  first = draw(0, (0,), np.s_[:4], steps=3)
+  with turns.count_compilations() as later:
+    other = draw(
+      1, (1,), np.s_[:, 2:], steps=5, temperature=0.7, confident=True
+    )
+  assert later[0] == 0
+  assert (first.tokens[:, 2:] == first.tokens[:1, 2:]).all()
+  assert (other.tokens[:, :, 0] == other.tokens[:1, :, 0]).all()
+  assert (first.tokens != other.tokens).any()
 
 
 def test_history_is_decoded_step_by_step():
