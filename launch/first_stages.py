@@ -28,6 +28,7 @@ from weights import safetensors
 KINDS = ("vqgan", "palette", "pixels")
 # What decides the codes of a first stage, of its config.
 _SECTIONS = ("task", "data", "model", "quantizer", "num_codes")
+_CODES = "quantizer/"  # of the arrays that codes have
 _DATA = ("channels", "target", "num_labels", "label_shift")
 # What it reads of `data` beside the target.
 _READING = {
@@ -111,6 +112,35 @@ def reduced(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   data = kept.get("data", {})
   kept["data"] = {name: data[name] for name in _DATA if name in data}
   return runs.locked(kept)
+
+
+def keep_codes(stage: FirstStage, used: np.ndarray) -> FirstStage:
+  """Returns a first stage with some of its codes (see `tokenizer.keep_codes`).
+
+  Args:
+    stage: with a codebook.
+    used: int [u], ascending codes to keep.
+  """
+  coder: Any = make_tokenizer(stage.config)
+  _, params = tokenizer.keep_codes(coder, stage.params, used)
+  config = stage.config.to_dict()
+  config["quantizer"]["num_codes"] = len(used)
+  named = jax.device_get(trees.flatten(params))
+  return FirstStage(runs.locked(config), named, stage.where)
+
+
+def is_part(stage: FirstStage, whole: FirstStage) -> bool:
+  """Says whether a first stage is another one without some of its codes."""
+  rest = [
+    {name: x for name, x in arrays.items() if not name.startswith(_CODES)}
+    for arrays in (stage.arrays, whole.arrays)
+  ]
+  name = f"{_CODES}codebook"
+  if rest[0].keys() != rest[1].keys() or name not in stage.arrays:
+    return False
+  codes = [{*map(bytes, x.arrays[name])} for x in (stage, whole)]
+  alike = all(np.array_equal(x, rest[1][key]) for key, x in rest[0].items())
+  return alike and codes[0] < codes[1]
 
 
 def make_tokenizer(

@@ -12,12 +12,16 @@ own), cut in the middle to data.size; `data.split` becomes OUT/train and
 labels, the first stage says: a config that says otherwise is refused, as is an
 override that nothing reads. Labels, label maps, depth maps and boxes are cut
 alike, and where the crop lies is kept. The tokenizer is put beside the codes;
-`data.source=codes` reads them. A job that was stopped goes on with the same
-command and ends with the same files, whatever the number of devices and
+`data.source=codes` reads them. With --used_only codes that no image of
+`data.split` has are dropped and the others numbered anew, in the tokenizer too:
+a prior has no logits for what never occurs; a validation image that had one of
+them takes the nearest that is left. A job that was stopped goes on with the
+same command and ends with the same files, whatever the number of devices and
 processes.
 """
 
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
 
 from data import codes as codes_lib
 from data import source as source_lib
@@ -135,6 +140,20 @@ def tokenize(job: Job, split: str, stream: Any = None) -> int:
 
 def _encode_shards(job, source, folder, numbers, shown):
   """Encodes whole shards on the devices of this process."""
+  read = job.tokenizer.input
+  encoded = _encoded(job, source, numbers, shown)
+  for number, batches in itertools.groupby(encoded, lambda x: x[0]):
+    parts = []
+    for _, *part in batches:
+      parts.append(part)
+      if len(parts) > 1:  # the one before, while this one is encoded
+        parts[-2] = code_columns.of_batch(*parts[-2], read, job.flips)
+    parts[-1] = code_columns.of_batch(*parts[-1], read, job.flips)
+    codes_lib.write_shard(folder, number, code_columns.joined(parts))
+
+
+def _encoded(job, source, numbers, shown) -> Iterator[tuple[int, Mapping, Any]]:
+  """Yields the number of a shard, a batch of it and its codes."""
   mesh = sharding.make_mesh({"data": -1}, jax.local_devices())
   place = sharding.batch_sharding(mesh)
   coder = job.tokenizer
@@ -142,16 +161,32 @@ def _encode_shards(job, source, folder, numbers, shown):
   encode = jax.jit(_encoder(coder, job.flips), out_shardings=place)
   done = 0
   for number in numbers:
-    parts = []
     for batch in _batches(job, source, number, mesh.size):
       rows = jax.device_put(batch[coder.input], place)
-      parts.append((batch, encode(params, rows)))
-      if len(parts) > 1:  # the one before, while this one is encoded
-        parts[-2] = code_columns.of_batch(*parts[-2], coder.input, job.flips)
+      yield number, batch, encode(params, rows)
       done += int(batch["mask"].sum())
       shown.update(done, done)
-    parts[-1] = code_columns.of_batch(*parts[-1], coder.input, job.flips)
-    codes_lib.write_shard(folder, number, code_columns.joined(parts))
+
+
+def _count(job: Job, stream: Any) -> np.ndarray:
+  """Counts the codes of `data.split` on all processes, int64 [v]."""
+  source = datasets.open_source(job.config, job.config.data.split)
+  first_stages.check_reading(job.stage, job.config.data, source)
+  _check_codes(job)
+  counts = np.zeros(job.tokenizer.num_codes, np.int64)
+  shards = range(-(-len(source) // job.shard))
+  mine = shards[jax.process_index() :: jax.process_count()]
+  total = sum(len(_indices(job, source, i)) for i in mine)
+  shown = progress.Progress(total, stream, metric="images")
+  try:
+    for _, batch, found in _encoded(job, source, mine, shown):
+      codes = np.asarray(found)[np.asarray(batch["mask"])]
+      counts += np.bincount(codes.ravel(), minlength=len(counts))
+  finally:
+    shown.close()
+  if jax.process_count() > 1:
+    counts = multihost_utils.process_allgather(counts).sum(0)
+  return counts
 
 
 def _encoder(coder, flips):
@@ -208,11 +243,7 @@ def _fields(job, source) -> tuple[str, ...]:
 def _describe(job, source: source_lib.Source) -> dict[str, Any]:
   """Returns all that decides the codes: codes.json, but for the shards."""
   coder = job.tokenizer
-  if coder.num_codes > _MOST_CODES:
-    raise errors.CommandError(
-      f"{coder.num_codes} codes do not fit the 16 bits of a code on the disk: "
-      f"tokenize on the device (data.source={job.config.data.source})"
-    )
+  _check_codes(job)
   fields = ["codes", *_fields(job, source)]
   if "boxes" in fields:
     fields.append("box_labels")
@@ -230,6 +261,15 @@ def _describe(job, source: source_lib.Source) -> dict[str, Any]:
     "source_fingerprint": source.fingerprint,
     "shard_images": job.shard,
   }
+
+
+def _check_codes(job):
+  num_codes = job.tokenizer.num_codes
+  if num_codes > _MOST_CODES:
+    raise errors.CommandError(
+      f"{num_codes} codes do not fit the 16 bits of a code on the disk: "
+      f"tokenize on the device (data.source={job.config.data.source})"
+    )
 
 
 def _begin(job, folder, described):
@@ -279,7 +319,8 @@ def _finish(folder, described, num_shards):
 
 def _first_stage(args, config) -> first_stages.FirstStage:
   if args.workdir or args.weights:
-    return first_stages.load(str(args.workdir or args.weights))
+    whole = first_stages.load(str(args.workdir or args.weights))
+    return _used_only(whole, args, config) if args.used_only else whole
   if args.pixels:
     plain = ml_collections.ConfigDict({"task": "pixels"})
     return first_stages.FirstStage(first_stages.reduced(plain), {}, "pixels")
@@ -299,6 +340,27 @@ def _first_stage(args, config) -> first_stages.FirstStage:
   return codes_adapter.fit_palette(
     args.palette, _batches(job, source, 0, 1), config.seed
   )
+
+
+def _used_only(whole, args, config) -> first_stages.FirstStage:
+  """Cuts a first stage, or returns what was cut of it before."""
+  path = args.out / codes_lib.TOKENIZER
+  sharding.meet("used")
+  if path.with_name(f"{path.name}.json").is_file():
+    found = first_stages.load(str(path))
+    if first_stages.is_part(found, whole):
+      return found
+  kinds = whole.config.task, whole.config.get("quantizer", {}).get("name")
+  if kinds[0] != "vqgan" or kinds[1] == "finite":
+    raise errors.CommandError(
+      f"{args.workdir or args.weights} has no codebook to cut: leave out "
+      "--used_only"
+    )
+  job = Job(whole, config, args.out, args.flips, args.shard, args.batch)
+  stream = None if jax.process_index() else sys.stderr
+  used = np.flatnonzero(_count(job, stream))
+  print(f"{len(used):,} of {job.tokenizer.num_codes:,} codes are used")
+  return first_stages.keep_codes(whole, used)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ def parse(
   )
   add("--out", type=Path, required=True, help="folder to write")
   add("--flips", action="store_true", help="encode mirror images too")
+  add(
+    "--used_only", action="store_true", help="drop codes of no use, see above"
+  )
   add("--splits", default=",".join(SPLITS), help="default: both")
   add("--shard", type=int, default=4096, help="images a file; default 4096")
   add("--batch", type=int, default=16, help="images at a time, a device")
@@ -39,6 +42,8 @@ def parse(
   ways = (args.workdir, args.weights, args.palette, args.pixels)
   if sum(map(bool, ways)) != 1:
     parser.error("give one of --workdir, --weights, --palette and --pixels")
+  if args.used_only and not (args.workdir or args.weights):
+    parser.error("--used_only is of first stages: --workdir or --weights")
   for name in ("shard", "batch", "palette"):
     value = getattr(args, name)
     if value is not None and value < 1:

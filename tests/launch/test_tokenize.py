@@ -251,6 +251,7 @@ def test_jobs_that_differ_do_not_mix(weights, images, tmp_path, capsys):
     (["--config.data.sice=3"], "Did you mean --config.data.size?"),
     (["--config.data.size=(7, 12)"], "must be multiples of the factor 2"),
     (["--flip"], "Did you mean --flips?"),
+    (["--used_onli"], "Did you mean --used_only?"),
   ],
 )
 def test_what_cannot_be_is_said_in_one_line(

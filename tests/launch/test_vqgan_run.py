@@ -165,6 +165,7 @@ def test_two_processes_have_the_statistics_and_codes_of_one(images, tmp_path):
         "--shard=5",
         "--batch=2",
         "--flips",
+        "--used_only",
       ],
     )
   one, two = (first_stages.runs.open_run(tmp_path / x) for x in ("one", "two"))
