@@ -215,12 +215,12 @@ def tables(found: Mapping[str, Sequence[Trained]]) -> list[str]:
   names = columns(found)
   heads = [_COLUMNS.get(name, (name, 3))[0] for name in names]
   groups: dict[str, list[list[str]]] = {}
+  shown: set[str] = set()
   for title, members in GROUPS.items():
-    rows = [
-      [name, *_cells(found[name], names)] for name in members if name in found
-    ]
-    if rows:
-      groups[title] = rows
+    here = [name for name in members if name in found]
+    if not {*here} <= shown:
+      groups[title] = [[name, *_cells(found[name], names)] for name in here]
+    shown |= {*here}
   table = [["", *heads, "ms a step"], *(x for y in groups.values() for x in y)]
   widths = [max(map(len, column)) for column in zip(*table)]
   line = lambda row: "  ".join(
@@ -242,7 +242,7 @@ def notes(
   data, critic = config.data, config.adversary
   said = [
     f"{data.name or data.dir}, {config.train.num_steps} steps of "
-    f"{config.train.batch_size} images, {args.seeds} seeds, scored on "
+    f"{config.train.batch_size} images, seeds: {args.seeds}, scored on "
     f"{config.eval.scores.num} images of {data.eval_split} at most"
   ]
   if "finite" in args.variants:

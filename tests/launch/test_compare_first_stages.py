@@ -8,6 +8,7 @@ from PIL import Image
 
 from launch import (
   compare_first_stages,
+  curves,
   evaluate,
   flags,
   plans,
@@ -110,6 +111,31 @@ def test_comparison_trains_scores_and_draws(command, tmp_path, capsys):
   error = capsys.readouterr().err
   assert "scored with eval.scores.num 8, not 4" in error
   assert error.count("\n") == 1
+
+
+def test_what_stands_alone_is_shown_once(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "perf/step_s": 0.25}\n')
+
+  def lines(*names):
+    run = lambda *psnr: compare_first_stages.Trained(
+      tmp_path, {"psnr": curves.Curve(np.arange(2), np.float64(psnr))}
+    )
+    return compare_first_stages.tables(
+      {name: [run(1, 20), run(2, 22)] for name in names}
+    )
+
+  head, columns, row = lines("nearest")
+  assert head == "Quantizers" and "codes used" not in columns
+  assert row.split() == [
+    "nearest",
+    "21.00",
+    "(20.00-22.00)",
+    "250",
+    "(250-250)",
+  ]
+  both = lines("nearest", "legacy")
+  assert both[:4] == [head, columns, row, ""] and both[4].startswith("Beta")
+  assert [x.split()[0] for x in both[6:]] == ["nearest", "legacy"]
 
 
 @pytest.mark.slow
