@@ -91,7 +91,10 @@ def test_only_codes_in_use_are_kept(
   assert _files(out) == files
 
 
-def test_without_a_codebook_nothing_is_cut(images, tmp_path, capsys):
+def test_without_a_codebook_nothing_is_counted(
+  images, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(tokenize, "_count", None)
   made = tiny_stage.config()
   made.quantizer.update(name="finite", num_codes=0, width=0, levels=(4, 4))
   finite = tiny_stage.write(tmp_path, made=made)
