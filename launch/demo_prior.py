@@ -37,6 +37,7 @@ from launch import (
 from vqgan import decode, prior_task
 
 _TEMPERATURE = 0.9
+_OF_MAPS = 0.5  # a label map leaves less open
 _NUM_SAMPLES = 128
 _BATCH = 32
 _COMPLETED = 32  # held-out pictures
@@ -157,7 +158,7 @@ def by_segmentation(
   """
   job = evaluate.open_job(workdir)
   run = job.run
-  asked = request.from_config(run.config, temperature=_TEMPERATURE)
+  asked = request.from_config(run.config, temperature=_OF_MAPS)
   out = workdir / "demo"
   num = 2 * batch
   sample.draw(run, asked, num, out, batch=batch, stream=sys.stderr)
