@@ -18,6 +18,7 @@ def train(
   section.log_every = 100
   section.checkpoint_every = checkpoint_every
   section.keep = 3
+  section.best = ""  # such as "eval/bits_per_element": keeps the lowest, too
   section.on_nan = "stop"  # or "skip", "rollback"
   return section
 

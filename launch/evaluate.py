@@ -93,9 +93,7 @@ def main(argv: list[str]) -> int:
     action="store_true",
     help="use the parameters, not their moving average",
   )
-  parser.add_argument(
-    "--step", type=int, help="of the checkpoint; default: the newest"
-  )
+  parser.add_argument("--step", type=flags.step, help=flags.STEP)
   parser.add_argument(
     "--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}"
   )
@@ -134,7 +132,7 @@ def open_job(
   split: str = "",
   limit: int | None = None,
   average: bool = True,
-  step: int | None = None,
+  step: int | str | None = None,
   batch: int = 0,
   data_dir: str = "",
 ) -> Job:

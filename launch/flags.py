@@ -23,6 +23,8 @@ import ml_collections
 
 from launch import errors
 
+BEST = "best"
+STEP = f'of the checkpoint, or "{BEST}" by train.best; default: the newest'
 _OVERRIDE = re.compile(r"--config\.([\w.]+)(?:=(.*))?$", re.DOTALL)
 _TRUE = ("true", "1", "yes")
 _FALSE = ("false", "0", "no")
@@ -233,6 +235,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator:
       yield from flatten(value, f"{prefix}{key}.")
     else:
       yield f"{prefix}{key}", value
+
+
+def step(text: str) -> int | str:
+  """Parses --step: a number, or BEST."""
+  return text if text == BEST else int(text)
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -116,6 +116,7 @@ def _options(config):
     log_every=config.train.log_every,
     checkpoint_every=config.train.checkpoint_every,
     keep=config.train.keep,
+    best=config.train.best,
     on_nan=config.train.on_nan,
     seed=config.seed,
   )

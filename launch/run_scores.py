@@ -121,7 +121,7 @@ def _attempt(args, net, step, results) -> checkpoint.CheckpointError | None:
 
 
 def _open(
-  args: argparse.Namespace, net: features.Network, step: int | None
+  args: argparse.Namespace, net: features.Network, step: int | str | None
 ) -> score_job.Job:
   """Restores a checkpoint, by default the newest good one.
 

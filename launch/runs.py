@@ -34,6 +34,7 @@ MAY_CHANGE = (
   "train.log_every",
   "train.checkpoint_every",
   "train.keep",
+  "train.best",
   "train.on_nan",
 )
 
@@ -61,15 +62,21 @@ class Run:
     return jax.eval_shape(self.task.init, jax.random.key(0), self.measured)
 
   def restore(
-    self, mesh: Mesh, average: bool = True, step: int | None = None
+    self, mesh: Mesh, average: bool = True, step: int | str | None = None
   ) -> checkpoint.Restored:
     """Restores a checkpoint for sampling and evaluation.
 
     Args:
       mesh: any.
       average: take the moving average of the parameters where it was kept.
-      step: of the checkpoint; None takes the newest good one.
+      step: of the checkpoint; None takes the newest good one, flags.BEST that
+        of the best evaluation.
+
+    Raises:
+      CommandError: the run does not say what is best, or has no evaluation.
     """
+    if step == flags.BEST:
+      step = self._best()
     return checkpoint.restore_sampling(
       rundir.RunDirectory(self.workdir).checkpoints,
       mesh,
@@ -78,6 +85,16 @@ class Run:
       average=average,
       step=step,
     )
+
+  def _best(self) -> int:
+    scalar = self.config.train.get("best", "")
+    found = scalar and rundir.RunDirectory(self.workdir).best(scalar)
+    if not found:
+      raise errors.CommandError(
+        f"{self.workdir} has no checkpoint of a best evaluation: train with "
+        "--config.train.best=eval/bits_per_element, or give another --step"
+      )
+    return found
 
 
 def open_run(workdir: Path) -> Run:

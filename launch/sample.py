@@ -83,7 +83,7 @@ def draw(
   seed: int = 0,
   batch: int = 16,
   average: bool = True,
-  step: int | None = None,
+  step: int | str | None = None,
   stream: Any = None,
 ) -> list[Path]:
   """Draws samples into a folder; see the module for what it holds.

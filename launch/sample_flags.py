@@ -75,7 +75,7 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
     action="store_true",
     help="use the parameters, not their moving average",
   )
-  add("--step", type=int, help="of the checkpoint; default: the newest")
+  add("--step", type=flags.step, help=flags.STEP)
   add("--platform", default="auto", help=f"one of {', '.join(setup.PLATFORMS)}")
   args = parser.parse_arguments(argv)
   if (args.workdir is None) == (args.weights is None):

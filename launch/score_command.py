@@ -142,7 +142,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   add("--seed", type=int, default=0, help="of a run's samples")
   add("--sample_batch", type=int, default=0, help="default: sample.batch")
   add("--no_average", action="store_true", help="not the moving average")
-  add("--step", type=int, help="of the checkpoint; default: the newest")
+  add("--step", type=flags.step, help=flags.STEP)
   add("--watch", action="store_true", help="each checkpoint, also new ones")
   add("--discard_samples", action="store_true", help="of a run, once scored")
   add("--poll", type=float, default=30.0, help="seconds between looks")

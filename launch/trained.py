@@ -56,7 +56,7 @@ class Trained:
   step: int
 
   def restore(
-    self, mesh: Mesh, average: bool = True, step: int | None = None
+    self, mesh: Mesh, average: bool = True, step: int | str | None = None
   ) -> checkpoint.Restored:
     """Puts the state on a mesh, replicated; it can be sampled from only.
 

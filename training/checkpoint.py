@@ -55,12 +55,18 @@ class Checkpointer:
   Every process of a run makes one and makes the same calls.
   """
 
-  def __init__(self, folder: str | os.PathLike, keep: int = 3):
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    keep: int = 3,
+    spare: Callable[[], int | None] = lambda: None,
+  ):
     """Clean what killed saves left and get ready.
 
     Args:
       folder: `<run>/checkpoints`, shared by all processes.
-      keep: number of checkpoints to keep, at least two.
+      keep: checkpoints to keep, at least two.
+      spare: returns a step that is kept, too.
     Raises:
       ValueError: `keep` is below two.
     """
@@ -70,7 +76,7 @@ class Checkpointer:
         "checkpoint does not end a run"
       )
     self._folder = pathlib.Path(folder).absolute()
-    self._keep = keep
+    self._keep, self._spare = keep, spare
     self._thread: threading.Thread | None = None
     self._error: BaseException | None = None
     self._count = 0
@@ -233,7 +239,7 @@ class Checkpointer:
     Two of those are verified to the last byte, and so is what is deleted: a
     damaged checkpoint stays for its owner to look at.
     """
-    whole = verified = 0
+    whole, verified, spared = 0, 0, self._spare()
     for step in sorted(steps(self._folder), reverse=True):
       folder = self._folder / str(step)
       deep = verified < MIN_KEEP or whole >= self._keep
@@ -241,7 +247,7 @@ class Checkpointer:
         continue
       verified += deep
       whole += 1
-      if whole <= self._keep:
+      if whole <= self._keep or step == spared:
         continue
       aside = self._folder / f"{_TEMPORARY}expired-{step}"
       os.rename(folder, aside)

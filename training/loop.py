@@ -94,7 +94,8 @@ def run(
     writers,
     stream,
   )
-  saved = checkpoint.Checkpointer(directory.checkpoints, options.keep)
+  spare = lambda: directory.best(options.best) if options.best else None
+  saved = checkpoint.Checkpointer(directory.checkpoints, options.keep, spare)
   if frozen is not None:
     frozen = sharding.place({"frozen": frozen}, mesh, rule)["frozen"]
   initial = initial_lib.Initial(
@@ -341,6 +342,8 @@ class _Engine:
         self.reporter.repeat(self.step, known[evaluator.name])
       elif not self.interrupted:
         self.run_evaluator(evaluator)
+    if len(due) == len([x for x in self.evaluators if x.every > 0]):
+      self.reporter.check_best(self.step)
 
   def run_evaluator(self, evaluator: options_lib.Evaluator) -> None:
     """Run one evaluator and record its result; a signal ends it."""

@@ -39,6 +39,8 @@ class Options:
     log_every: steps between lines of metrics.
     checkpoint_every: steps between checkpoints.
     keep: checkpoints to keep, at least two.
+    best: a scalar of the evaluators; the checkpoint with the lowest is kept,
+      too. Empty keeps the newest ones only.
     on_nan: stop | skip (leave the update out, on the device) | rollback
       (return to the last checkpoint and leave out the updates that led here).
     seed: of the initial parameters and of every step.
@@ -50,6 +52,7 @@ class Options:
   log_every: int = 50
   checkpoint_every: int = 1000
   keep: int = 3
+  best: str = ""
   on_nan: str = "stop"
   seed: int = 0
   main_metric: str = "train/loss"

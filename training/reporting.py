@@ -102,6 +102,16 @@ class Reporter:
     """The evaluators that are done at a step, with their scalars."""
     return self._directory.evaluation(step)
 
+  def check_best(self, step: int) -> None:
+    """Raise ValueError if no evaluator of a step gave the scalar `best`."""
+    known = [name for found in self.known(step).values() for name in found]
+    best = self._options.best
+    if best and known and best not in known:
+      raise ValueError(
+        f"train.best {best!r} is no scalar of an evaluation: choose one of "
+        + ", ".join(known)
+      )
+
   def repeat(self, step: int, scalars: Mapping[str, float]) -> None:
     """Write the line of a known evaluation again."""
     self._directory.append(step, scalars)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from training import lock
+from training import checkpoint_folder, lock
 
 _LOG = logging.getLogger(__name__)
 _MISSING = object()
@@ -234,6 +234,15 @@ class RunDirectory:
     except (OSError, ValueError):
       return {}
     return {k: v for k, v in content.items() if isinstance(v, dict)}
+
+  def best(self, scalar: str) -> int | None:
+    """Find the checkpoint whose evaluation has the lowest `scalar`, if any."""
+    found = {}
+    for step in checkpoint_folder.steps(self.checkpoints):
+      for values in self.evaluation(step).values():
+        if scalar in values:
+          found[step] = values[scalar]
+    return min(found, key=found.get) if found else None
 
   def close(self) -> None:
     """Let go of the lock and the log."""

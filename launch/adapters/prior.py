@@ -124,7 +124,7 @@ def make_model(
       num_conditions=condition.vocabulary,
       num_classes=num_classes,
       beside=beside,
-      prefixed=config.condition.enters != "beside",
+      prefixed=config.condition.get("enters") != "beside",
       dropout=options.dropout,
       remat=config.train.remat,
       dtype=precision.dtype(config.train.dtype),
@@ -143,7 +143,7 @@ def make_model(
     dropout=options.dropout,
     class_scale=options.class_scale,
     beside=beside,
-    prefixed=config.condition.enters != "beside",
+    prefixed=config.condition.get("enters") != "beside",
     remat=config.train.remat,
     dtype=precision.dtype(config.train.dtype),
     implementation=options.attention,
@@ -283,7 +283,7 @@ def fields(
 
 def _beside(config, coder, condition) -> tuple[int, ...]:
   """Returns which token is added beside each code; () where none is."""
-  enters = config.condition.enters
+  enters = config.condition.get("enters", "prefix")
   if enters not in ENTERS:
     raise errors.CommandError(
       f"no condition.enters {enters!r}{flags.did_you_mean(enters, ENTERS)}"

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +73,20 @@ def test_data_may_have_moved_and_batches_differ(workdir, data, capsys):
   assert after["values"]["bits_per_pixel"] == pytest.approx(
     before["values"]["bits_per_pixel"], rel=1e-5
   )
+
+
+def test_the_best_checkpoint_is_measured_on_request(workdir, capsys):
+  config = json.loads((workdir / "config.json").read_text())
+  config["train"]["best"] = "eval/bits_per_pixel"
+  (workdir / "config.json").write_text(json.dumps(config))
+  for step, bits in ((2, 1.5), (4, 2.5)):
+    path = workdir / "eval" / str(step) / "eval.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"likelihood": {"eval/bits_per_pixel": bits}}))
+  for step, expected in (("best", 2), ("4", 4)):
+    assert evaluate.main([f"--workdir={workdir}", f"--step={step}"]) == 0
+    path = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(pathlib.Path(path).read_text())["step"] == expected
 
 
 def test_an_older_checkpoint_is_measured_on_request(workdir, capsys):

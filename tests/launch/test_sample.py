@@ -80,6 +80,8 @@ def test_given_band_comes_back(workdir, tmp_path):
     (["--complete=x.png"], "--fraction"),
     (["--fraction=0.5"], "--complete"),
     (["--step=3"], "take one of 2, 4, 6"),
+    (["--step=best"], "no checkpoint of a best evaluation"),
+    (["--step=bets"], "invalid step value: 'bets'"),
     (["--temprature=1"], "Did you mean --temperature"),
   ],
 )

@@ -232,6 +232,39 @@ def test_finished_evaluations_are_not_run_again(tmp_path, mesh):
   ]
 
 
+class Likelihood(driver.Evaluator):
+  """Falls to its lowest at step 4."""
+
+  def run(self, state, step):
+    return driver.Result({"eval/bits": abs(step - 4) + 1.0}, {})
+
+
+def test_the_best_checkpoint_is_kept_besides_the_newest(tmp_path, mesh):
+  evaluators = [Likelihood("likelihood", 2)]
+  run = functools.partial(
+    train, mesh=mesh, evaluators=evaluators, checkpoint_every=2
+  )
+  run(tmp_path / "best", best="eval/bits")
+  kept = rundir.RunDirectory(tmp_path / "best")
+  assert sorted(checkpoint.steps(kept.checkpoints)) == [4, 10, 12]
+  assert kept.best("eval/bits") == 4 and kept.best("eval/other") is None
+  run(tmp_path / "newest")
+  newest = rundir.RunDirectory(tmp_path / "newest")
+  assert sorted(checkpoint.steps(newest.checkpoints)) == [10, 12]
+  assert newest.best("eval/bits") == 10  # of those that are there
+
+
+def test_a_best_scalar_that_nobody_gives_ends_the_run(tmp_path, mesh):
+  evaluators = [Likelihood("likelihood", 4)]
+  with pytest.raises(ValueError, match=r"'eval/bitz' .* one of eval/bits"):
+    train(tmp_path, mesh, evaluators=evaluators, best="eval/bitz")
+  run = rundir.RunDirectory(tmp_path)
+  assert checkpoint.steps(run.checkpoints) and run.status()["step"] == 4
+  assert (
+    train(tmp_path, mesh, evaluators=evaluators, best="eval/bits").step == 12
+  )
+
+
 def test_a_signal_ends_an_evaluation(tmp_path, mesh):
   class Evaluator(driver.Evaluator):
     def run(self, state, step):
