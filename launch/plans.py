@@ -116,7 +116,7 @@ def _options(config):
     log_every=config.train.log_every,
     checkpoint_every=config.train.checkpoint_every,
     keep=config.train.keep,
-    best=config.train.best,
+    best=config.train.get("best", ""),  # configs of before lack it
     on_nan=config.train.on_nan,
     seed=config.seed,
   )
