@@ -343,7 +343,7 @@ class _Engine:
       elif not self.interrupted:
         self.run_evaluator(evaluator)
     if len(due) == len([x for x in self.evaluators if x.every > 0]):
-      self.reporter.check_best(self.step)
+      self.reporter.check_best()
 
   def run_evaluator(self, evaluator: options_lib.Evaluator) -> None:
     """Run one evaluator and record its result; a signal ends it."""

@@ -51,6 +51,7 @@ class Reporter:
     peak = hardware.peak_flops(mesh.devices.flat[0])
     self._flops_share = train_flops / (peak * mesh.size) if peak else None
     self._pending: dict[str, metrics_lib.Mean] = {}
+    self._scalars: dict[str, float] = {}  # the newest of evaluators
     self._window = (0, 0.0)  # step and busy seconds at the last line
     self._status_time = 0.0
 
@@ -89,6 +90,7 @@ class Reporter:
   ) -> None:
     """Record the result of an evaluator."""
     scalars = {key: float(x) for key, x in result.scalars.items()}
+    self._scalars |= scalars
     for key, image in result.images.items():
       self._directory.save_image(step, key, image)
     self._directory.append(step, scalars)
@@ -102,18 +104,18 @@ class Reporter:
     """The evaluators that are done at a step, with their scalars."""
     return self._directory.evaluation(step)
 
-  def check_best(self, step: int) -> None:
-    """Raise ValueError if no evaluator of a step gave the scalar `best`."""
-    known = [name for found in self.known(step).values() for name in found]
+  def check_best(self) -> None:
+    """Raise ValueError if no evaluator has given the scalar `best`."""
     best = self._options.best
-    if best and known and best not in known:
+    if best and self._scalars and best not in self._scalars:
       raise ValueError(
         f"train.best {best!r} is no scalar of an evaluation: choose one of "
-        + ", ".join(known)
+        + ", ".join(self._scalars)
       )
 
   def repeat(self, step: int, scalars: Mapping[str, float]) -> None:
     """Write the line of a known evaluation again."""
+    self._scalars |= scalars
     self._directory.append(step, scalars)
 
   def text(self, step: int, name: str, text: str) -> None:
