@@ -26,7 +26,7 @@ FORMS = (
   "points",
   "completion",
 )
-# With a token of the condition for every code.
+# Those whose prefix is as long as the codes.
 LONG = ("coordinates", "depth", "edges", "keypoints")
 
 
@@ -68,7 +68,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.peak = 2e-3
   config.optimizer.warmup_steps = 50
   config.optimizer.ema_decay = 0.99
-  # A prefix as long as the codes takes twice the time.
+  # Twice the time a step.
   config.train.num_steps = 350 if form in LONG else 600
   config.train.batch_size = 8
   config.train.remat = False

@@ -157,7 +157,8 @@ def compared(
   if not rows:
     return None
   sides = {side for row in rows for side in row["sides"]}
-  alike = not size or max(size) in sides
+  side = max(size, default=0)
+  alike = not side or side in sides
   ours, marked = {}, False
   for name, value in scores.items():
     match = _QUALIFIED.fullmatch(name)
@@ -168,7 +169,7 @@ def compared(
   columns = tuple(
     m for m in known if m in ours or any(m in row["values"] for row in rows)
   )
-  named = _named("ours", "", size and max(size))
+  named = _named("ours", "", side)
   cells = [(named, tuple(ours.get(m, "") for m in columns))]
   for row in rows:
     name = _named(row["model"], row["setting"], row["sides"][0])
@@ -246,7 +247,7 @@ def _finite(value: Any) -> Any:
   return value
 
 
-def _named(model: str, setting: str, side: int | Sequence[int]) -> str:
+def _named(model: str, setting: str, side: int) -> str:
   return ", ".join(filter(None, (model, setting, f"{side} px" if side else "")))
 
 
