@@ -1,28 +1,11 @@
 """Labels that are no classes of a model stop a run before it begins."""
 
-import numpy as np
 import pytest
 
-from launch import classes, datasets, errors, flags, train
-from tests.dctransformer import tiny
+from launch import classes, datasets, errors, train
+from tests.launch import labelled
 
 FAMILIES = ("dct_scenes", "prior_scenes", "sundae_scenes")
-
-
-def _config(name, folder, labels, **overrides):
-  """A tiny config on six pictures with these labels, or without any."""
-  held = {"train_images": tiny.make_images(6)}
-  if labels is not None:
-    held["train_labels"] = np.array(labels)
-  np.savez(folder / "images.npz", **held)
-  fields = {
-    "data.source": "arrays",
-    "data.dir": str(folder / "images.npz"),
-    "data.split": "train",
-    "data.eval_split": "train",
-    **overrides,
-  }
-  return flags.load(f"configs/{name}.py:tiny", list(fields.items()))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -30,7 +13,9 @@ def _config(name, folder, labels, **overrides):
   "labels, said", [([0, 1, 2, 3, 4, 24], "25 classes"), (None, "no labels")]
 )
 def test_labels_that_are_no_classes_are_refused(name, labels, said, tmp_path):
-  config = _config(name, tmp_path, labels, **{"model.num_classes": "24"})
+  config = labelled.config(
+    name, tmp_path, labels, **{"model.num_classes": "24"}
+  )
   workdir = tmp_path / "run"
   with pytest.raises(errors.CommandError) as error:
     train.train(config, workdir, write_tensorboard=False)
@@ -39,9 +24,21 @@ def test_labels_that_are_no_classes_are_refused(name, labels, said, tmp_path):
   assert "\n" not in message and not workdir.exists()
 
 
+@pytest.mark.parametrize("num_classes, labels", [(24, [3] * 6), (0, None)])
+def test_labels_that_fit_pass(num_classes, labels, tmp_path):
+  fields = {"model.num_classes": str(num_classes)}
+  config = labelled.config("dct_imagenet", tmp_path, labels, **fields)
+  source = datasets.open_source(config, "train")
+  assert classes.check(config, source) is None
+  with config.unlocked():  # too few classes for the labels, or any for none
+    config.model.num_classes = 2
+  with pytest.raises(errors.CommandError, match=r"model\.num_classes is 2"):
+    classes.check(config, source)
+
+
 @pytest.mark.parametrize("source", ["arrays", "codes", "folder"])
 def test_fewer_classes_are_refused_where_they_have_names(source, tmp_path):
-  config = _config(
+  config = labelled.config(
     "sundae_scenes", tmp_path, [3] * 6, **{"model.num_classes": "24"}
   )
   opened = datasets.open_source(config, "train")

@@ -17,22 +17,8 @@ from launch import (
   variants,
 )
 from tests.evaluation import tiny_network
+from tests.launch import tiny_stage
 from training import options
-
-_TINY = {
-  "data.source": "arrays",
-  "data.split": "train",
-  "data.eval_split": "validation",
-  "data.num_measured": "16",
-  "data.size": "(16, 16)",
-  "model.channels": "4",
-  "model.z_channels": "4",
-  "model.multipliers": "(1, 1)",
-  "model.num_blocks": "0",
-  "quantizer.num_codes": "16",
-  "quantizer.width": "3",
-  "adversary.channels": "4",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +30,8 @@ def network(monkeypatch):
 @pytest.fixture
 def command(tmp_path):
   """The command line of a comparison that takes seconds."""
-  random = np.random.RandomState(0)
-  coarse = random.randint(0, 256, (24, 4, 4, 3)).astype(np.uint8)
-  images = coarse.repeat(4, 1).repeat(4, 2)
-  path = tmp_path / "images.npz"
-  np.savez(path, train_images=images[:16], validation_images=images[16:])
-  fields = {**_TINY, "data.dir": path}
+  images = tiny_stage.write_smooth(tmp_path / "images.npz")
+  fields = {**tiny_stage.FIELDS, "data.dir": images}
   return [
     "--config=configs/vqgan_scenes.py:tiny",
     *(f"--config.{name}={value}" for name, value in fields.items()),

@@ -33,17 +33,8 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
   """An `.npz` of a training and a validation split, wider than they are cut."""
-  random = np.random.RandomState(0)
-  split = lambda n: random.randint(0, 256, (n, 8, 16, 3), np.uint8)
   path = tmp_path_factory.mktemp("images") / "images.npz"
-  np.savez(
-    path,
-    train_images=split(21),
-    train_labels=np.arange(21) % 3,
-    validation_images=split(3),
-    validation_labels=np.arange(3),
-  )
-  return str(path)
+  return tiny_stage.write_noise(path, (8, 16), labelled=True)
 
 
 def _command(weights, images, out, *options):

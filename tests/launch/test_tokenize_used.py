@@ -19,11 +19,8 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
   """An `.npz` of a training and a validation split."""
-  random = np.random.RandomState(0)
-  split = lambda n: random.randint(0, 256, (n, *SIZE, 3), np.uint8)
   path = tmp_path_factory.mktemp("images") / "images.npz"
-  np.savez(path, train_images=split(21), validation_images=split(3))
-  return str(path)
+  return tiny_stage.write_noise(path, SIZE)
 
 
 def _run(weights, images, out, *options):

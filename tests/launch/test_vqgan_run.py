@@ -16,40 +16,20 @@ from launch import (
   train,
 )
 from tests.evaluation import tiny_network
-from tests.launch import processes
+from tests.launch import processes, tiny_stage
 from training import checkpoint_manifest, rundir
 
 _TRAIN = "import sys; from launch import train; sys.exit(train.main())"
 _TOKENIZE = "import sys; from launch import tokenize; sys.exit(tokenize.main())"
 
 
-def _write_images(path):
-  """Smooth pictures, so that codes differ and no distance is a tie."""
-  random = np.random.RandomState(0)
-  coarse = random.randint(0, 256, (24, 4, 4, 3))
-  images = coarse.repeat(4, 1).repeat(4, 2).astype(np.uint8)
-  np.savez(path, train_images=images[:16], validation_images=images[16:])
-  return path
-
-
 def _fields(images, **more):
   """Overrides of configs/vqgan_scenes.py:tiny, smaller still."""
   fields = {
-    "data.source": "arrays",
+    **tiny_stage.FIELDS,
     "data.dir": str(images),
-    "data.split": "train",
-    "data.eval_split": "validation",
-    "data.num_measured": "16",
-    "data.size": "(16, 16)",
     "data.zoom": "1",
-    "model.channels": "4",
-    "model.z_channels": "4",
-    "model.multipliers": "(1, 1)",
-    "model.num_blocks": "0",
-    "quantizer.num_codes": "16",
-    "quantizer.width": "3",
     "quantizer.kl_weight": "0.5",  # which this quantizer does not read
-    "adversary.channels": "4",
     "adversary.start": "1",
     "optimizer.decay_steps": "4",
     "train.num_steps": "4",
@@ -74,7 +54,9 @@ def _arrays(workdir, step=4):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
   """An `.npz` of 16 training and 8 validation pictures."""
-  return _write_images(tmp_path_factory.mktemp("images") / "images.npz")
+  return tiny_stage.write_smooth(
+    tmp_path_factory.mktemp("images") / "images.npz"
+  )
 
 
 @pytest.fixture(scope="module")
