@@ -4,9 +4,10 @@
         --config.tokenizer.weights=RUN --workdir=DIR
 
 Scene layouts: up to 30 objects, a box each, and the crop; `:points` tells the
-centres of the boxes alone; tiny: `:tiny` or `:points,tiny`. RUN is a first
-stage of 8,192 codes. 32 layers of width 1280, 651M parameters (Esser et al.
-2021, Table 8).
+centres of the boxes alone; tiny: `:tiny` or `:points,tiny`. Pictures of less
+than two objects are not learnt from; of more than 30, 30 are drawn (the authors
+leave such pictures out). RUN is a first stage of 8,192 codes. 32 layers of
+width 1280, 651M parameters (Esser et al. 2021, Table 8).
 """
 
 import ml_collections
@@ -24,6 +25,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.kind = "boxes"
   config.condition.num_labels = 80
   config.condition.vocabulary = 8192
+  config.condition.flags = "group"
+  config.condition.least = 2
   config.model.layers, config.model.width = 32, 1280
   config.condition.points = points
   return prior_imagenet.variant(config, ",".join(parts[points:]))

@@ -62,7 +62,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.shrink = 8  # of a low-resolution image, for a stage
   config.condition.skeleton = ""  # of key points
   config.condition.vocabulary = 0  # of boxes and their places
-  config.condition.most = 30  # boxes
+  config.condition.most = 30  # boxes; of more, so many are drawn
+  # Boxes of a picture that is learnt from, and counts in an evaluation.
+  config.condition.least = 0
+  # Of boxes: "group,occluded,depiction,inside", or some of them.
+  config.condition.flags = ""
   config.condition.points = False  # the centres of boxes instead
   config.condition.crop = True  # told as one more box
   # The first stage that reads a map; task "" pools it instead.
@@ -161,6 +165,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   condition.grid = (4, 4) if condition.kind == "lowres" else (8, 8)
   if condition.vocabulary:
     condition.vocabulary, condition.most = 512, 4
+    condition.least, condition.flags = min(condition.least, 1), ""
   if condition.skeleton:
     condition.skeleton = "cross"
   model.layers, model.width, model.heads = 2, 32, 2

@@ -4,7 +4,8 @@
         --config.tokenizer.weights=RUN --workdir=DIR
 
 As prior_coco_boxes.py, with the 601 classes of Open Images; the authors kept
-the most frequent of them.
+the most frequent of them. All four of the flags that they told need
+`--config.condition.vocabulary=9617` or more with these classes.
 """
 
 import ml_collections
@@ -20,5 +21,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.kind = "boxes"
   config.condition.num_labels = 601
   config.condition.vocabulary = 8192
+  config.condition.flags = "group"
+  config.condition.least = 2
   config.model.layers, config.model.width = 32, 1280
   return prior_imagenet.variant(config, arg)

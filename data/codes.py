@@ -24,7 +24,7 @@ VERSION = 1
 DESCRIPTION = "codes.json"
 TOKENIZER = os.path.join("tokenizer", "weights")
 # How the fields of an example lie in a shard; `ragged` ones have starts.
-_RAGGED = ("boxes", "box_labels")
+_RAGGED = ("boxes", "box_labels", "box_flags")
 _PLAIN = ("codes", "segmentation", "depth", "keypoints", "crop")
 # Entries of codes.json that a reader needs.
 _NEEDED = (
@@ -109,7 +109,7 @@ def write_shard(
     folder: of the split.
     number: of the shard.
     columns: `label` and fields of `source.FIELDS`, an array [n, ...] each; of
-      boxes and their labels, n arrays.
+      boxes, their labels and flags, n arrays.
   """
   final = folder / shard_name(number)
   if final.is_dir():
@@ -126,7 +126,7 @@ def write_shard(
     if "boxes" in columns:
       counts = [len(boxes) for boxes in columns["boxes"]]
       _save(partial / "box_start.npy", np.cumsum([0, *counts], dtype=np.int64))
-      for name in _RAGGED:
+      for name in [name for name in _RAGGED if name in columns]:
         dtype, width = source_lib.FIELDS[name][0], (4,) * (name == "boxes")
         rows = [np.asarray(x, dtype).reshape(-1, *width) for x in columns[name]]
         _save(partial / f"{name}.npy", np.concatenate(rows))

@@ -144,7 +144,7 @@ def _field(name, example):
     return tf.reshape(tf.io.decode_raw(data, dtype), [-1, 4])
   if name == "keypoints":
     return tf.reshape(tf.io.decode_raw(data, dtype), shape)
-  if name in ("box_labels", "crop"):
+  if name in ("box_labels", "box_flags", "crop"):
     return tf.io.decode_raw(data, dtype)
   raw = lambda: tf.reshape(tf.io.decode_raw(data, dtype), shape)
   png = lambda: tf.io.decode_png(data, 1, dtype)

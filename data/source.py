@@ -13,6 +13,10 @@ FIELDS: Mapping[str, tuple[type, str]] = {
   "depth": (np.uint16, "[h, w], distance, unit as the dataset says"),
   "boxes": (np.float32, "[m, 4], top, left, bottom, right in 0..1"),
   "box_labels": (np.int32, "[m], class of each box"),
+  "box_flags": (
+    np.int32,
+    "[m], bits: group 1, occluded 2, depiction 4, inside 8",
+  ),
   "keypoints": (
     np.float32,
     "[p, k, 3], row and column in 0..1 and found (above 0), of p figures",

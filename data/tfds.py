@@ -25,6 +25,16 @@ from data import folder, source, tfrecord
 # that one builder alone needs.
 _FAILURES = (AssertionError, ImportError, OSError, RuntimeError, ValueError)
 
+# What of source.FIELDS' flags is told by which features of an object; 1 is yes
+# (Open Images has -1 for unknown).
+_FLAGS = {
+  "is_group_of": 1,
+  "is_crowd": 1,
+  "is_occluded": 2,
+  "is_depiction": 4,
+  "is_inside": 8,
+}
+
 _log = logging.getLogger(__name__)
 
 
@@ -113,9 +123,20 @@ class Tfds:
       elif name == "box_labels":
         labels = feature[f"{self._objects}/label"].int64_list.value
         record[name] = np.array(labels, np.int32)
+      elif name == "box_flags":
+        record[name] = self._flags(feature)
       else:
         record[name] = _first(feature[name])
     return record
+
+  def _flags(self, feature):
+    count = len(feature[f"{self._objects}/label"].int64_list.value)
+    flags = np.zeros(count, np.int32)
+    for name, bit in _FLAGS.items():
+      told = feature[f"{self._objects}/{name}"].int64_list.value
+      if told:
+        flags |= np.where(np.array(told) == 1, bit, 0).astype(np.int32)
+    return flags
 
 
 def make_builder(
@@ -261,6 +282,8 @@ def _fields(features, objects):
     fields.append("boxes")
     if "label" in features[objects].feature:
       fields.append("box_labels")
+      if any(name in features[objects].feature for name in _FLAGS):
+        fields.append("box_flags")
   return tuple(fields)
 
 

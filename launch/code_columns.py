@@ -8,7 +8,7 @@ import numpy as np
 
 from vqgan import arrays
 
-_RAGGED = ("boxes", "box_labels")
+_RAGGED = ("boxes", "box_labels", "box_flags")
 
 
 def of_batch(
@@ -41,6 +41,9 @@ def of_batch(
     labels = twice(batch["box_labels"][real], lambda x: x)
     columns["boxes"] = [x[y >= 0] for x, y in zip(boxes, labels)]
     columns["box_labels"] = [y[y >= 0] for y in labels]
+    if "box_flags" in batch:
+      told = twice(batch["box_flags"][real], lambda x: x)
+      columns["box_flags"] = [x[y >= 0] for x, y in zip(told, labels)]
   return columns
 
 

@@ -53,6 +53,8 @@ class Request:
     known: bool [h, w], what "inpaint" keeps of the image.
     composite: put the known pixels back, exactly.
     animate: None, or the kind of `launch.animation` that shows the steps.
+    score: None, or the name of the function (`launch.judge`) that chooses.
+    acceptance: share of the draws that it accepts.
   """
 
   temperature: float | Sequence[float] = 1.0
@@ -69,6 +71,8 @@ class Request:
   known: np.ndarray | None = None
   composite: bool = False
   animate: str | None = None
+  score: str | None = None
+  acceptance: float = 1.0
 
 
 def from_config(config: ml_collections.ConfigDict, **fields) -> Request:

@@ -10,10 +10,10 @@
     python -m launch.sample --workdir=RUN --out=DIR --inpaint=IMG --mask=M.png
 
 Writes DIR/images/*.png, DIR/grid.png, DIR/samples.npz (arr_0 uint8
-[n, h, w, 3], labels, sizes, and the steps that each took of a model that
-denoises) and the model's own pictures. Sample i depends on
-the seed and on i alone, however many are asked for; a job that was stopped
-goes on with the same command.
+[n, h, w, 3], labels, sizes, the steps that each took of a model that denoises,
+the scores by which --score chose) and the model's own pictures. Sample i
+depends on the seed and on i alone, however many are asked for; a job that was
+stopped goes on with the same command.
 """
 
 import dataclasses
@@ -168,7 +168,9 @@ def _write(run, state, asked, samples, structure, out) -> list[Path]:
   """Writes the pictures and the archive of finished samples."""
   (out / "images").mkdir(parents=True, exist_ok=True)
   first = samples.part(0)
-  small = [name for name in ("size", "label", "steps") if name in first]
+  small = [
+    name for name in ("size", "label", "steps", "score") if name in first
+  ]
   held: dict[str, list[np.ndarray]] = {name: [] for name in small}
   shown, index = [], 0
   for part in samples.parts():

@@ -39,6 +39,8 @@ OPTIONAL = (
   "size",
   *_GIVEN[:3],
   "condition",
+  "score",
+  "acceptance",
   *denoising_flags.NAMES,
 )
 
@@ -68,6 +70,13 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
     help="a map, a small picture, or JSON of boxes or key points; default: "
     "those of the dataset",
   )
+  add(
+    "--score",
+    metavar="MODULE:FUNCTION",
+    help="a JAX function of images uint8 [b, h, w, 3] and labels [b] that gives"
+    " [b] numbers, larger is better: of several draws keep the best",
+  )
+  add("--acceptance", type=float, help="share of draws that --score keeps: .05")
   denoising_flags.add(parser)
   add("--batch", type=_positive, help="samples at a time; changes rounding")
   add(
@@ -82,6 +91,8 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
     parser.error("give either --workdir=RUN or --weights=NAME")
   if args.complete and args.fraction is None:
     parser.error("--complete=IMAGE needs --fraction, such as 0.3")
+  if (args.score is None) != (args.acceptance is None):
+    parser.error("--score=MODULE:FUNCTION and --acceptance=0.05 go together")
   if args.out.exists() and not args.out.is_dir():
     parser.error(f"--out={args.out} is a file: give a folder")
   denoising_flags.check(parser, args)
@@ -129,6 +140,8 @@ def to_request(
     given=given[0] if given else None,
     image=image,
     fraction=args.fraction,
+    score=args.score,
+    acceptance=args.acceptance,
     condition=read_condition(args.condition) if args.condition else None,
     **denoising_flags.fields(args, image),
   )

@@ -236,7 +236,7 @@ def _fields(job, source) -> tuple[str, ...]:
       "keypoints tell left from right: tokenize without --flips"
     )
   if "boxes" in source.fields and "box_labels" in source.fields:
-    have.append("boxes")
+    have += [name for name in ("boxes", "box_flags") if name in source.fields]
   return (*(name for name in have if name != job.tokenizer.input), "crop")
 
 

@@ -64,9 +64,9 @@ def make_codes_encode(
     row = {"codes": record["codes"][None], **_identity(record)}
     for name in fields:
       if name == "boxes":
-        row |= _padded(record["boxes"], record["box_labels"])
+        row |= _padded(record["boxes"], record, fields)
         row["crop"] = record["crop"][None]
-      else:
+      elif name not in row:
         row[name] = record[name][None]
     return row
 
@@ -147,7 +147,7 @@ def _row(frame, record, x, place, fields):
   row = {frame.input: np.ascontiguousarray(x)[None], **_identity(record)}
   for name in fields:
     if name == "boxes":
-      row |= _boxes(frame, record, place)
+      row |= _boxes(frame, record, place, fields)
     elif name == "keypoints":
       row["keypoints"] = _keypoints(frame, record["keypoints"], place)[None]
     elif name == "crop":
@@ -171,7 +171,7 @@ def _whole(depth):
   return np.rint(depth).astype(np.uint16)
 
 
-def _boxes(frame, record, place):
+def _boxes(frame, record, place, fields):
   """Return boxes within the crop, largest first, and the crop itself."""
   size = np.tile(np.float32(place.size), 2)
   start = np.tile(np.float32([place.top, place.left]), 2)
@@ -183,9 +183,12 @@ def _boxes(frame, record, place):
   area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
   order = np.argsort(-area, kind="stable")
   order = order[area[order] > 0]
-  labels = np.asarray(record["box_labels"], np.int32)
+  told = {
+    name: np.asarray(record[name], np.int32)[order]
+    for name in frame_lib.of_boxes(fields)
+  }
   crop = _seen(frame, place)
-  return {**_padded(boxes[order], labels[order]), "crop": crop[None]}
+  return {**_padded(boxes[order], told, fields), "crop": crop[None]}
 
 
 def _keypoints(frame, points, place):
@@ -213,10 +216,12 @@ def mirrored_boxes(boxes: np.ndarray) -> np.ndarray:
   return np.stack([top, 1 - right, bottom, 1 - left], -1)
 
 
-def _padded(boxes, labels):
-  """Return MAX_BOXES boxes and labels; -1 labels one that is none."""
+def _padded(boxes, told, fields):
+  """Return MAX_BOXES boxes and what is told of each; label -1 is no box."""
   count = min(len(boxes), frame_lib.MAX_BOXES)
-  full = np.zeros((1, frame_lib.MAX_BOXES, 4), np.float32)
-  kinds = np.full((1, frame_lib.MAX_BOXES), -1, np.int32)
-  full[0, :count], kinds[0, :count] = boxes[:count], labels[:count]
-  return {"boxes": full, "box_labels": kinds}
+  row = {"boxes": np.zeros((1, frame_lib.MAX_BOXES, 4), np.float32)}
+  row["boxes"][0, :count] = boxes[:count]
+  for name, padding in frame_lib.of_boxes(fields).items():
+    row[name] = np.full((1, frame_lib.MAX_BOXES), padding, np.int32)
+    row[name][0, :count] = told[name][:count]
+  return row

@@ -29,7 +29,8 @@ def make_train_encode(
       [1, h, w, 3], `segmentation` uint8 [1, h, w], `depth` uint16 [1, h, w],
       `keypoints` float32 [1, p, k, 3], not found where there is no figure, or
       `boxes` float32 [1, m, 4] with `box_labels` int32 [1, m], -1 where there
-      is no box, and `crop` float32 [1, 4], in 0..1 of the picture.
+      is no box, and `crop` float32 [1, 4], in 0..1 of the picture; with these
+      `box_flags` int32 [1, m].
 
   Raises:
     ValueError: key points are to be mirrored.
@@ -83,11 +84,11 @@ def make_codes_encode(
     row = {"codes": codes[None], **_identity(record)}
     for name in fields:
       if name == "boxes":
-        row |= _padded(record["boxes"], record["box_labels"])
+        row |= _padded(record["boxes"], record, fields)
         row["crop"] = tf.ensure_shape(record["crop"], [4])[None]
       elif name == "crop":
         row["crop"] = tf.ensure_shape(record["crop"], [4])[None]
-      else:
+      elif name not in row:
         row[name] = record[name][None]
     return row
 
@@ -136,7 +137,7 @@ def _row(frame, record, x, place, fields):
   row = {frame.input: _cut(frame, x, place)[None], **_identity(record)}
   for name in fields:
     if name == "boxes":
-      row |= _boxes(frame, record, place)
+      row |= _boxes(frame, record, place, fields)
     elif name == "keypoints":
       row["keypoints"] = _keypoints(frame, record["keypoints"], place)[None]
     elif name == "crop":
@@ -168,7 +169,7 @@ def _identity(record):
   }
 
 
-def _boxes(frame, record, place):
+def _boxes(frame, record, place, fields):
   """Return boxes within the crop, largest first, and the crop itself."""
   twice = lambda pair: tf.tile(tf.cast(pair, tf.float32), [2])
   size, start = twice(place.size), twice(place.corner)
@@ -179,9 +180,11 @@ def _boxes(frame, record, place):
   area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
   order = tf.argsort(-area, stable=True)
   order = order[: tf.reduce_sum(tf.cast(area > 0, tf.int32))]
-  labels = tf.gather(record["box_labels"], order)
-  crop = _seen(frame, place)
-  return {**_padded(tf.gather(boxes, order), labels), "crop": crop[None]}
+  told = {
+    name: tf.gather(record[name], order) for name in frame_lib.of_boxes(fields)
+  }
+  padded = _padded(tf.gather(boxes, order), told, fields)
+  return {**padded, "crop": _seen(frame, place)[None]}
 
 
 def _keypoints(frame, points, place):
@@ -211,14 +214,14 @@ def _mirrored(boxes):
   return tf.stack([top, 1 - right, bottom, 1 - left], -1)
 
 
-def _padded(boxes, labels):
-  """Return MAX_BOXES boxes and labels; -1 labels one that is none."""
+def _padded(boxes, told, fields):
+  """Return MAX_BOXES boxes and what is told of each; label -1 is no box."""
   most = frame_lib.MAX_BOXES
-  boxes, labels = boxes[:most], labels[:most]
-  spare = most - tf.shape(labels)[0]
+  boxes = boxes[:most]
+  spare = most - tf.shape(boxes)[0]
   boxes = tf.pad(boxes, [[0, spare], [0, 0]])
-  labels = tf.pad(labels, [[0, spare]], constant_values=-1)
-  return {
-    "boxes": tf.ensure_shape(boxes, [most, 4])[None],
-    "box_labels": tf.ensure_shape(labels, [most])[None],
-  }
+  row = {"boxes": tf.ensure_shape(boxes, [most, 4])[None]}
+  for name, padding in frame_lib.of_boxes(fields).items():
+    full = tf.pad(told[name][:most], [[0, spare]], constant_values=padding)
+    row[name] = tf.ensure_shape(full, [most])[None]
+  return row

@@ -7,14 +7,23 @@ import dataclasses
 
 TARGETS = ("image", "segmentation", "depth")
 # What can come along, cut as the picture is; "boxes" bring "box_labels" and
-# "crop", the part of the picture that is seen, with them.
-FIELDS = ("image", "segmentation", "depth", "boxes", "keypoints", "crop")
+# "crop", the part of the picture that is seen, with them, "box_flags" come with
+# "boxes" only.
+FIELDS = (
+  *("image", "segmentation", "depth"),
+  *("boxes", "box_flags", "keypoints", "crop"),
+)
+# What is told of each box, and what pads it.
+_OF_BOXES = {"box_labels": -1, "box_flags": 0}
 # What to do where codes come without a field.
 _PICTURES = (
   "train from pictures, with the data.source and data.dir of the first stage's "
   "config and with tokenizer.weights naming its run"
 )
-_REMEDIES = {"crop": "tokenize again: `launch.tokenize` writes it"}
+_REMEDIES = {
+  "crop": "tokenize again: `launch.tokenize` writes it",
+  "box_flags": "tokenize again, or set condition.flags to ''",
+}
 MAX_BOXES = 64  # of a row; the largest are kept
 MAX_FIGURES = 4  # of key points of a row; the first are kept
 
@@ -81,6 +90,15 @@ def check_flip(frame, fields):
     raise ValueError("keypoints tell left from right: set data.flip to False")
 
 
+def of_boxes(fields):
+  """Return what of each box comes along with these fields: name -> padding."""
+  return {
+    name: padding
+    for name, padding in _OF_BOXES.items()
+    if name == "box_labels" or name in fields
+  }
+
+
 def check_fields(fields, record, pictures=True):
   """Raise ValueError unless a record has the fields that are to come along.
 
@@ -100,4 +118,7 @@ def check_fields(fields, record, pictures=True):
         f"{_REMEDIES.get(name, _PICTURES)}"
       )
     if name != "crop":
-      raise ValueError(f"this dataset has no {name}: the task cannot use it")
+      remedy = "the task cannot use it"
+      if name == "box_flags":
+        remedy = "set condition.flags to ''"
+      raise ValueError(f"this dataset has no {name}: {remedy}")

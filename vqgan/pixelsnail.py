@@ -35,6 +35,7 @@ class PixelSNAIL(nn.Module):
     num_conditions: vocabulary of the condition's tokens.
     num_classes: classes of the label; 0 ignores it. Label num_classes is the
       null class, for guidance.
+    class_scale: deviation of the table of labels at the start.
     beside: see `Prior`; the token is added to the input of the code's place.
     prefixed: see `Prior`; whether every place attends to the condition.
     dropout: rate within residual branches.
@@ -51,6 +52,7 @@ class PixelSNAIL(nn.Module):
   key_width: int = 16
   num_conditions: int = 0
   num_classes: int = 0
+  class_scale: float = 0.02
   beside: tuple[int, ...] = ()
   prefixed: bool = True
   dropout: float = 0.0
@@ -62,14 +64,17 @@ class PixelSNAIL(nn.Module):
       raise ValueError(
         f"width {self.width} must be a multiple of {self.heads} heads"
       )
-    table = lambda size: nn.Embed(size, self.width, embedding_init=_INIT)
+    table = lambda size, init=_INIT: nn.Embed(
+      size, self.width, embedding_init=init
+    )
     self.code_table = table(self.num_codes)
     if self.num_conditions and self.prefixed:
       self.condition_table = table(self.num_conditions)
     if self.beside:
       self.beside_table = table(self.num_conditions)
     if self.num_classes:
-      self.class_table = table(self.num_classes + 1)
+      init = nn.initializers.normal(self.class_scale)
+      self.class_table = table(self.num_classes + 1, init)
     self.start = self.param("start", _INIT, (self.width,))
     self.above = _conv(self.width, (1, 3), self.dtype)
     self.left = _conv(self.width, (2, 1), self.dtype)

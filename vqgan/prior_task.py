@@ -152,9 +152,9 @@ class PriorTask:
       "elements": ones * self.length,
       "pixels": ones * self.length * self.tokenizer.factor**2,
     }
-    return {
-      name: jnp.where(batch["mask"], row, 0.0) for name, row in rows.items()
-    }
+    counts = kinds.weights(self.condition, tokens)
+    counts = batch["mask"] if counts is None else batch["mask"] & counts
+    return {name: jnp.where(counts, row, 0.0) for name, row in rows.items()}
 
   def sample(
     self,
@@ -324,11 +324,14 @@ class PriorTask:
     logits = self.model.apply(
       params, fed, tokens, label, train=True, rngs={"dropout": keys[4]}
     )
-    loss = metrics_lib.Mean.of(logits_lib.cross_entropy(logits, sequence))
+    counts = kinds.weights(self.condition, tokens)
+    counts = None if counts is None else counts[:, None]
+    nats = logits_lib.cross_entropy(logits, sequence)
+    loss = metrics_lib.Mean.of(nats, counts)
     right = (jnp.argmax(logits, axis=-1) == sequence).astype(jnp.float32)
     return loss, {
       "train/nats_per_code": loss,
-      "train/right_fraction": metrics_lib.Mean.of(right),
+      "train/right_fraction": metrics_lib.Mean.of(right, counts),
     }
 
   def _label(self, batch):

@@ -35,10 +35,21 @@ SAMPLING = (
   "size",
   "complete",
   "condition",
+  "score",
+  "acceptance",
 )
 check = codes.check
 remarks = classes.remarks
 
+# Options of the Transformer that a PixelSNAIL has no part for, switched off.
+_TRANSFORMER_ONLY = {
+  "order": "row",
+  "length": 0,
+  "classes": "both",
+  "shared": False,
+  "n_unmasked": 0,
+  "attention": "xla",
+}
 _STAGE = "condition"
 
 
@@ -72,6 +83,8 @@ def make_condition(
         points=options.points,
         crop=options.crop,
         most=options.most,
+        flags=tuple(filter(None, options.get("flags", "").split(","))),
+        least=options.get("least", 0),
       ),
       size,
     )
@@ -109,10 +122,11 @@ def make_model(
     num_classes = int(measured["num_classes"])
   beside = _beside(config, coder, condition)
   if options.name == "pixelsnail":
-    if options.order != "row":
-      raise ValueError(
-        f"model.order {options.order!r} must be row for a PixelSNAIL"
-      )
+    for name, off in _TRANSFORMER_ONLY.items():
+      if options[name] != off:
+        raise ValueError(
+          f"model.{name} {options[name]!r} must be {off!r} for a PixelSNAIL"
+        )
     return pixelsnail.PixelSNAIL(
       num_codes=coder.num_codes,
       grid=coder.grid,
@@ -121,6 +135,7 @@ def make_model(
       width=options.width,
       heads=options.heads,
       key_width=options.key_width,
+      class_scale=options.class_scale,
       num_conditions=condition.vocabulary,
       num_classes=num_classes,
       beside=beside,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from launch import request as request_lib
 from vqgan import arrays, frame, prior_task
-from vqgan.conditions import figure, kinds, maps
+from vqgan.conditions import figure, kinds, maps, objects
 
 # The first half of a picture is completed where nothing is said.
 _HALF = 0.5
@@ -149,7 +149,9 @@ def _condition(condition, value, size) -> dict[str, np.ndarray]:
   """Returns the rows of a --condition."""
   if isinstance(condition, kinds.Scene):
     layout = condition.layout
-    return _boxes(value, min(layout.most, frame.MAX_BOXES), layout.num_classes)
+    most = min(layout.most, frame.MAX_BOXES)
+    found = _boxes(value, most, layout.num_classes)
+    return found | (_flags(value, layout) if layout.flags else {})
   if not isinstance(condition, maps.Map):
     raise ValueError("--condition=FILE means nothing to this model")
   if condition.kind == "keypoints":
@@ -217,6 +219,21 @@ def _boxes(
     "box_labels": np.pad(labels, (0, spare), constant_values=-1)[None],
     "crop": np.float32([[0, 0, 1, 1]]),
   }
+
+
+def _flags(value: Any, layout: objects.Layout) -> dict[str, np.ndarray]:
+  """Reads the flags of boxes: those that the model knows."""
+  found = np.zeros(frame.MAX_BOXES, np.int32)
+  for i, row in enumerate(value):
+    names = row.get("flags", [])
+    known = isinstance(names, list) and all(x in layout.flags for x in names)
+    if not known:
+      raise ValueError(
+        f"--condition has flags {names!r} that this model was not told: it "
+        f"knows {', '.join(layout.flags)}"
+      )
+    found[i] = sum(objects.FLAGS[name] for name in {*names})
+  return {"box_flags": found[None]}
 
 
 def _points(value: Any, skeleton: str) -> np.ndarray:

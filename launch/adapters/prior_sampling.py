@@ -13,12 +13,12 @@ import numpy as np
 
 from data import arrays as batches_lib
 from data import source as source_lib
-from launch import datasets
+from launch import datasets, judge
 from launch import request as request_lib
 from launch.adapters import prior_given
 from training import state as state_lib
 from training import task as task_protocol
-from vqgan import decode, prior_task
+from vqgan import decode, prior_task, rejection
 
 Sampler = Callable[[state_lib.State, np.ndarray], task_protocol.Samples]
 Resize = Callable[[tuple[int, int]], tuple[prior_task.PriorTask, Callable]]
@@ -35,7 +35,7 @@ def make_sampler(
 
   Sample i has the key fold_in(key, i) and the i-th of the requested labels,
   in turn; its `info` holds `label`, and `given`, a picture of what it was to
-  obey, where there is one.
+  obey, where there is one, and `score` where draws were chosen by one.
 
   Args:
     config: of the run.
@@ -61,6 +61,7 @@ def make_sampler(
   settings = decode.Settings.create(
     request.temperature, request.top_k, request.top_p, request.guidance
   )
+  score = judge.load(request.score) if request.score else None
   records = None
 
   @jax.jit
@@ -69,16 +70,20 @@ def make_sampler(
     label = rows.get("label", jnp.asarray(labels)[indices % len(labels)])
     given, shown = _given(task, state.frozen, rows, label, keep)
     options = {"guided": guided}
-    if grid == trained:
-      known = prior_given.known(task, keep)
-      samples = task.sample(
-        state, keys, given, settings, known=known, **options
-      )
-    else:
-      samples = task.sample_large(
-        state, keys, given, trained, settings, **options
-      )
+
+    def draw(keys):
+      if grid == trained:
+        known = prior_given.known(task, keep)
+        return task.sample(state, keys, given, settings, known=known, **options)
+      return task.sample_large(state, keys, given, trained, settings, **options)
+
     info = {"label": label} | ({} if shown is None else {"given": shown})
+    if score is None:
+      samples = draw(keys)
+    else:
+      samples, info["score"] = rejection.best(
+        draw, lambda drawn: score(drawn.images, label), keys, request.acceptance
+      )
     return samples.replace(info={**samples.info, **info})
 
   def sample(state, indices):
@@ -130,3 +135,5 @@ def _check(task, request):
   """Raise ValueError for what no prior, or not this one, can do."""
   if request.given and not 0 <= request.fraction <= 1:
     raise ValueError(f"fraction {request.fraction} must be in 0..1")
+  if not 0 < request.acceptance <= 1:
+    raise ValueError(f"acceptance {request.acceptance} must be in (0, 1]")

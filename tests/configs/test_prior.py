@@ -50,8 +50,12 @@ FULL = {
     }.items()
   },
 }
-# The first stages belong to the dataset: see configs/prior_imagenet.py.
-_DATASET = ("data.", "tokenizer.", "condition.stage.", "condition.skeleton")
+# First stages, and what is told of figures and boxes, belong to the dataset:
+# see configs/prior_imagenet.py.
+_DATASET = (
+  *("data.", "tokenizer.", "condition.stage."),
+  *("condition.skeleton", "condition.flags"),
+)
 
 
 @pytest.mark.parametrize("name", [x for x in FULL if "scenes.py" not in x])
@@ -135,6 +139,27 @@ def test_way_that_a_condition_cannot_enter_is_refused(form, enters, message):
   adapter = tasks.get("prior")
   with pytest.raises(ValueError, match=message):
     adapter.make_task(config, adapter.assumed(config))
+
+
+@pytest.mark.parametrize(
+  ("name", "value"), [("shared", True), ("n_unmasked", 3), ("classes", "token")]
+)
+def test_options_that_a_pixelsnail_does_not_have_are_refused(name, value):
+  config = forms.tiny("prior_scenes")
+  with config.unlocked():
+    config.model.name = "pixelsnail"
+    config.model[name] = value
+  adapter = tasks.get("prior")
+  with pytest.raises(ValueError, match=f"model.{name} .* for a PixelSNAIL"):
+    adapter.make_task(config, adapter.assumed(config))
+
+
+def test_boxes_of_the_paper_tell_groups_and_need_two_objects():
+  adapter = tasks.get("prior")
+  config = forms.load("prior_coco_boxes")
+  task = adapter.make_task(config, adapter.assumed(config))
+  assert "box_flags" in task.batch_spec(2)
+  assert task.condition.layout.least == 2
 
 
 def test_every_prior_config_is_tested():

@@ -12,7 +12,7 @@ from vqgan import arrays as array_encode
 from vqgan import encode
 
 GRID = (2, 3)
-FIELDS = ["codes", "segmentation", "boxes", "box_labels", "crop"]
+FIELDS = ["codes", "segmentation", "boxes", "box_labels", "box_flags", "crop"]
 
 
 def _columns(count, start=0):
@@ -24,6 +24,7 @@ def _columns(count, start=0):
     "segmentation": np.repeat(ids, 8 * 12).reshape(count, 8, 12),
     "boxes": [np.full((i % 3, 4), i / 100) for i in ids],
     "box_labels": [np.full(i % 3, i) for i in ids],
+    "box_flags": [np.full(i % 3, i % 16) for i in ids],
     "crop": np.tile([0, 0, 1, 1], (count, 1)),
   }
 
@@ -65,11 +66,12 @@ def test_records_come_back_in_order(tmp_path):
     assert (record["segmentation"] == index).all()
     assert record["boxes"].shape == (index % 3, 4)
     assert (record["box_labels"] == index).all()
+    assert record["box_flags"].tolist() == [index] * (index % 3)
 
 
 def test_both_pipelines_make_the_same_batches_without_pictures(tmp_path):
   found = _write(tmp_path / "train")
-  fields = ("segmentation", "boxes")
+  fields = ("segmentation", "boxes", "box_flags")
   options = {"batch_size": 4, "seed": 3}
   tensors = pipeline.train_batches(
     found, encode.make_codes_encode(GRID, fields), **options

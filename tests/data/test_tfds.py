@@ -247,7 +247,13 @@ class Crowds(tfds_lib.core.GeneratorBasedBuilder):
 
   def _info(self):
     features = tfds_lib.features
-    held = {"bbox": features.BBoxFeature(), "label": np.int64}
+    held = {
+      "bbox": features.BBoxFeature(),
+      "label": np.int64,
+      "is_group_of": np.int8,
+      "is_inside": np.int8,
+      "is_occluded": np.int8,
+    }
     return self.dataset_info_from_configs(
       features=features.FeaturesDict(
         {
@@ -269,7 +275,16 @@ class Crowds(tfds_lib.core.GeneratorBasedBuilder):
         {
           "image": np.full((8, 8, 3), i, np.uint8),
           "objects": [],
-          "bobjects": [{"bbox": box, "label": 7}] * i,
+          "bobjects": [
+            {
+              "bbox": box,
+              "label": 7,
+              "is_group_of": 1,
+              "is_inside": 1,
+              "is_occluded": -1,  # unknown
+            }
+          ]
+          * i,
         },
       )
 
@@ -282,11 +297,13 @@ def test_boxes_of_open_images_are_found(tmp_path, monkeypatch):
   made.download_and_prepare()
   monkeypatch.setattr(tfds, "make_builder", lambda *_: made)
   held = tfds.Tfds("crowds", "train", str(tmp_path))
-  assert held.fields == ("boxes", "box_labels")
+  assert held.fields == ("boxes", "box_labels", "box_flags")
   found = sorted(held.read(np.arange(2)), key=lambda x: len(x["boxes"]))
   assert found[0]["boxes"].shape == (0, 4)
   np.testing.assert_array_equal(found[1]["boxes"], [[0, 0.25, 0.5, 1]])
   assert found[1]["box_labels"].tolist() == [7]
+  assert found[0]["box_flags"].shape == (0,)
+  assert found[1]["box_flags"].tolist() == [1 + 8]
 
 
 def test_tfrecord_index_over_many_files(tmp_path):

@@ -78,6 +78,49 @@ def test_condition_comes_from_the_dataset_or_from_a_file(workdir, tmp_path):
   assert wide["arr_0"].shape == (2, 32, 48, 3)
 
 
+def bright(images, labels):
+  """Return how bright pictures are: a --score."""
+  del labels
+  return images.astype(float).mean((1, 2, 3))
+
+
+def wrong(images, labels):
+  """Return what is no score."""
+  del labels
+  return images.mean((1, 2))
+
+
+def test_draws_are_chosen_by_a_function(workdir, tmp_path):
+  plain = _draw(workdir, tmp_path / "plain")
+  options = [f"--score={__name__}:bright", "--acceptance=0.2"]
+  chosen = _draw(workdir, tmp_path / "chosen", *options)
+  mean = lambda drawn: drawn["arr_0"].mean((1, 2, 3))
+  assert (mean(chosen) >= mean(plain)).all()  # the plain ones are among them
+  assert (mean(chosen) > mean(plain)).any()
+  np.testing.assert_allclose(chosen["score"], mean(chosen), rtol=1e-5)
+  np.testing.assert_array_equal(chosen["labels"], plain["labels"])
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (["--score=nowhere:bright"], "No module named 'nowhere'"),
+    ([f"--score={__name__}:brihgt"], "has no attribute 'brihgt'"),
+    ([f"--score={__name__}:__name__"], "is no function"),
+    ([f"--score={__name__}:wrong"], "must give one number a picture, [4]"),
+    ([f"--score={__name__}:bright", "--acceptance=0"], "must be in (0, 1]"),
+  ],
+)
+def test_functions_that_cannot_choose_are_one_line(
+  options, message, workdir, tmp_path, capsys
+):
+  out = tmp_path / "out"
+  command = [f"--workdir={workdir}", f"--out={out}", "--batch=4"]
+  assert sample.main([*command, "--acceptance=0.5", *options]) == 1
+  assert message in capsys.readouterr().err.strip().splitlines()[-1]
+  assert not (out / "samples.npz").exists()
+
+
 def test_half_of_a_picture_is_kept(workdir, tmp_path):
   image, label_map = tmp_path / "image.png", tmp_path / "map.png"
   pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -136,6 +179,26 @@ def test_boxes_and_points_are_read_from_json(tmp_path):
   assert rows["box_labels"][0, :2].tolist() == [7, -1]
   tokens = task.tokens({}, rows, None)
   assert tokens[0, 0] == 7
+
+
+def test_flags_of_boxes_are_read_from_json():
+  adapter = tasks.get("prior")
+  config = flags.load("configs/prior_scenes.py:boxes,tiny")
+  with config.unlocked():
+    config.condition.flags = "group,inside"
+  task = adapter.make_task(config, adapter.assumed(config))
+  assert "box_flags" in adapter.fields(config, adapter.assumed(config), "train")
+  box = {"box": [0.0, 0.25, 0.5, 1.0], "label": 7}
+  given = lambda **told: prior_given.rows(
+    config, task, request.from_config(config, condition=[box | told])
+  )
+  rows = given(flags=["inside"])
+  assert rows["box_flags"][0, :2].tolist() == [8, 0]
+  assert task.tokens({}, rows, None)[0, 0] == 7 + 25 * 8
+  assert given()["box_flags"].sum() == 0
+  for told in ("inside", ["occluded"], 3, [["group"]]):
+    with pytest.raises(ValueError, match="it knows group, inside"):
+      given(flags=told)
 
 
 @pytest.mark.parametrize(

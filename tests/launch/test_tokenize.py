@@ -158,6 +158,7 @@ def test_what_belongs_to_an_image_is_cut_as_it_is(
     depth=image[..., 1].astype(np.uint16),
     boxes=boxes,
     box_labels=np.int32([[4], [5], [6]]),
+    box_flags=np.int32([[1], [0], [8]]),
   )
   monkeypatch.setattr(datasets, "open_source", lambda *_: source)
   assert _run(weights, "", tmp_path, "--flips", "--splits=train") == 0
@@ -173,6 +174,7 @@ def test_what_belongs_to_an_image_is_cut_as_it_is(
       record["boxes"], [[0, left, 0.5, right]], atol=1e-6
     )
     assert record["box_labels"].tolist() == [4 + i // 2]
+    assert record["box_flags"].tolist() == [(1, 0, 8)[i // 2]]
     np.testing.assert_allclose(record["crop"], [0, 2 / 16, 1, 14 / 16])
 
 

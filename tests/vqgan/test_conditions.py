@@ -128,11 +128,21 @@ def test_points_become_pairs_of_the_crop():
 
 
 def test_flags_name_other_categories():
-  layout = objects.Layout(512, 6, flags=True, most=2)
+  layout = objects.Layout(512, 6, flags=tuple(objects.FLAGS), most=2)
   found = _tokens(layout, [[0.0, 0.0, 1.0, 1.0]], [5], flags=[0b1001])
   assert found[0] == 5 + 6 * 9
   back = objects.boxes_of(layout, jnp.asarray(found)[None])
   assert back[1].tolist() == [[5, -1]]
+  layout = objects.Layout(512, 6, flags=("group",), most=2)
+  found = _tokens(layout, [[0.0, 0.0, 1.0, 1.0]], [5], flags=[0b1001])
+  assert found[0] == 5 + 6  # inside is not told
+
+
+def test_pictures_of_few_objects_are_told_apart():
+  layout = objects.Layout(400, 40, most=5, least=2)
+  boxes = np.tile([[0.1, 0.1, 0.9, 0.9]], (3, 1))
+  found = [_tokens(layout, boxes, x) for x in ([3, -1, -1], [3, 0, -1])]
+  assert objects.enough(layout, jnp.asarray(found)).tolist() == [False, True]
 
 
 def test_objects_are_shuffled_and_the_surplus_is_left_out():
@@ -152,7 +162,15 @@ def test_objects_are_shuffled_and_the_surplus_is_left_out():
 
 def test_vocabulary_without_room_for_the_classes_is_refused():
   with pytest.raises(ValueError, match="at least 1281"):
-    objects.Layout(512, 80, flags=True)
+    objects.Layout(512, 80, flags=tuple(objects.FLAGS))
+  objects.Layout(161, 80, flags=("group",))
+
+
+def test_layouts_that_cannot_be_are_refused():
+  with pytest.raises(ValueError, match="'crowd': choose from group"):
+    objects.Layout(512, 6, flags=("crowd",))
+  with pytest.raises(ValueError, match="least 3 must be at most"):
+    objects.Layout(512, 6, most=2, least=3)
 
 
 def test_figure_is_drawn_where_its_points_are():

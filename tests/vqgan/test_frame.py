@@ -98,9 +98,10 @@ def test_fields_are_cut_as_the_picture_is():
       [[0, 0, 0.1, 0.02], [0.25, 0.25, 0.75, 0.75], [0, 0, 0, 0.5]]
     ),
     "box_labels": np.int32([4, 5, 6]),
+    "box_flags": np.int32([1, 2, 8]),
   }
   made = frame.Frame((24, 24), zoom=0, flip=True)
-  fields = ("segmentation", "depth", "boxes")
+  fields = ("segmentation", "depth", "boxes", "box_flags")
   tensors = {key: tf.constant(value) for key, value in record.items()}
   array_fn = arrays.make_train_encode(made, fields)
   tensor_fn = tf.function(encode.make_train_encode(made, fields))
@@ -126,7 +127,7 @@ def test_fields_are_cut_as_the_picture_is():
         crop[[1, 3]] = 1 - crop[[3, 1]]
       np.testing.assert_allclose(row["crop"][0], crop, atol=1e-6)
       # The middle box: its pixels are those of rows 10 to 30, columns 15 to 45.
-      assert row["box_labels"][0, 0] == 5
+      assert row["box_labels"][0, 0] == 5 and row["box_flags"][0, 0] == 2
       inside = (image[..., 0] >= 10) & (image[..., 0] < 30)
       inside &= (image[..., 1] >= 15) & (image[..., 1] < 45)
       where = np.argwhere(inside)
@@ -135,6 +136,7 @@ def test_fields_are_cut_as_the_picture_is():
       count = (row["box_labels"] >= 0).sum()
       assert count == 1 + (top < 4 and left < 1.2)
       assert row["boxes"].shape == (1, frame.MAX_BOXES, 4)
+      assert row["box_flags"].sum() == 2 + (count > 1)
   assert mirrored == {False, True}
 
 

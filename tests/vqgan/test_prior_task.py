@@ -10,7 +10,7 @@ import pytest
 from tests.vqgan import tiny, tiny_prior
 from training import optimizer, trees
 from training import task as task_lib
-from vqgan import decode, orders, pixel_codes, prior_task
+from vqgan import decode, frame, orders, pixel_codes, prior_task
 from vqgan.conditions import kinds, objects
 
 _GRID = (4, 3)
@@ -154,6 +154,30 @@ def test_pkeep_replaces_inputs_but_not_targets():
   assert _loss(_make(pkeep=0.0), state, batch) == pytest.approx(
     math.log(11), rel=1e-4
   )
+
+
+def test_pictures_of_few_boxes_are_not_learnt_from():
+  layout = objects.Layout(64, 5, most=2, least=2, flags=("group",))
+  task = _make(kinds.Scene(layout, _GRID))
+  assert "box_flags" in task.batch_spec(4)
+  batch, state = _batch(), _state(task)
+  rows = np.full((4, frame.MAX_BOXES), -1, np.int32)
+  rows[1:, 0] = rows[2:, 1] = 0  # of 0, 1, 2 and 2 boxes
+  whole = np.float32([0.0, 0.0, 1.0, 1.0])
+  batch |= {
+    "boxes": jnp.tile(whole, (4, frame.MAX_BOXES, 1)),
+    "box_labels": jnp.asarray(rows),
+    "box_flags": jnp.zeros_like(rows),
+    "crop": jnp.tile(whole, (4, 1)),
+  }
+  other = {**batch, "codes": batch["codes"].at[:2].set(0)}
+  assert _loss(task, state, batch) == _loss(task, state, other)
+  told = {**batch, "box_flags": batch["box_flags"].at[3, 0].set(1)}
+  assert _loss(task, state, batch) != _loss(task, state, told)
+  mask = {"mask": jnp.ones(4, bool)}
+  found = tiny.jit(task.eval_step)(state, batch | mask, jax.random.key(0))
+  assert found["elements"].tolist() == [0, 0, 12, 12]
+  assert (np.asarray(found["bits_codes"]) > 0).tolist() == [0, 0, 1, 1]
 
 
 def test_only_the_kernels_of_matrix_products_decay():

@@ -155,7 +155,7 @@ class Scene:
 
   @property
   def fields(self):
-    flags = ("box_flags",) if self.layout.flags else ()
+    flags = ("box_flags",) * bool(self.layout.flags)
     return ("boxes", "box_labels", "crop", *flags)
 
   @property
@@ -253,6 +253,13 @@ class Known:
       [y < share, y > 1 - share, x < share],
       x > 1 - share,
     )
+
+
+def weights(condition: Condition, tokens: jax.Array | None) -> jax.Array | None:
+  """Return which pictures [b] are learnt from, bool; None for all of them."""
+  if not isinstance(condition, Scene) or not condition.layout.least:
+    return None
+  return objects.enough(condition.layout, tokens)
 
 
 def beside(

@@ -16,8 +16,8 @@ import numpy as np
 
 MAX_OBJECTS = 30
 MIN_AREA = 1e-5
-# Bits of an object's flags, in the order of their factors.
-FLAGS = ("group", "occluded", "depiction", "inside")
+# An object's flags and their bits.
+FLAGS = {"group": 1, "occluded": 2, "depiction": 4, "inside": 8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,18 +28,21 @@ class Layout:
     num_tokens: size of the vocabulary; its last token means none.
     num_classes: categories.
     points: centres instead of boxes.
-    flags: whether the flags are told: a category then has 16 tokens.
+    flags: which of FLAGS are told: "group" makes two tokens of a category,
+      all four sixteen.
     crop: whether the picture's crop is told as one more box at the end; the
       objects' places are then those in the whole picture, else in the crop.
     most: objects that have room.
+    least: objects below which nothing is learnt of a picture.
   """
 
   num_tokens: int
   num_classes: int
   points: bool = False
-  flags: bool = False
+  flags: tuple[str, ...] = ()
   crop: bool = True
   most: int = MAX_OBJECTS
+  least: int = 0
 
   def __post_init__(self):
     if self.num_classes < 1 or self.most < 1:
@@ -47,13 +50,28 @@ class Layout:
         f"condition.num_labels {self.num_classes} and condition.most "
         f"{self.most} must be at least 1"
       )
-    needed = self.num_classes * (2 ** len(FLAGS) if self.flags else 1) + 1
+    if self.least > self.most:
+      raise ValueError(
+        f"condition.least {self.least} must be at most condition.most "
+        f"{self.most}"
+      )
+    for name in self.flags:
+      if name not in FLAGS:
+        raise ValueError(
+          f"condition.flags has {name!r}: choose from {', '.join(FLAGS)}"
+        )
+    needed = self.num_classes * (self.told + 1) + 1
     if needed > self.num_tokens:
       raise ValueError(
         f"{self.num_tokens} tokens cannot name {self.num_classes} classes"
         f"{' with flags' if self.flags else ''}: raise condition.vocabulary "
         f"to at least {needed}"
       )
+
+  @property
+  def told(self) -> int:
+    """The bits of the flags that are told."""
+    return sum(bit for name, bit in FLAGS.items() if name in self.flags)
 
   @property
   def sections(self) -> int:
@@ -91,7 +109,7 @@ def tokens(
     boxes: float [b, m, 4], top, left, bottom, right in 0..1 of the crop.
     classes: int [b, m]; -1 where there is no object.
     crop: float [b, 4], the part of the whole picture that is seen.
-    flags: int [b, m], bits in the order of FLAGS; None has none.
+    flags: int [b, m], sums of FLAGS; None has none.
     key: shuffles the objects, which also decides which ones have room; None
       keeps their order.
   """
@@ -104,7 +122,7 @@ def tokens(
     start, size = (jnp.tile(x, 2)[:, None] for x in (crop[:, :2], share))
     boxes = start + boxes * size
   if layout.flags and flags is not None:
-    classes = classes + layout.num_classes * flags
+    classes = classes + layout.num_classes * (flags & layout.told)
   if layout.points:
     middle = (boxes[..., :2] + boxes[..., 2:]) / 2
     places = [_place(layout, middle)]
@@ -126,6 +144,12 @@ def tokens(
     corners = [_place(layout, crop[:, :2]), _place(layout, crop[:, 2:])]
     out = jnp.concatenate([out, jnp.stack(corners, -1)], axis=1)
   return out  # [b, l]
+
+
+def enough(layout: Layout, found: jax.Array) -> jax.Array:
+  """Say of which tokens [b, l] there are `layout.least` objects: bool [b]."""
+  first = found[:, : layout.most * layout.each : layout.each]
+  return (first != layout.none).sum(axis=1) >= layout.least
 
 
 def boxes_of(
