@@ -55,7 +55,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer.final = 0.0  # of other schedules, a share of the peak
   config.optimizer.b1 = 0.9
   config.optimizer.b2 = 0.999
-  config.optimizer.weight_decay = 0.01  # of kernels; the authors: of all
+  config.optimizer.weight_decay = 0.01
+  config.optimizer.decays = "kernels"  # or "all" (the authors)
   config.optimizer.clip_norm = 0.0
   config.optimizer.ema_decay = 0.0  # 0 keeps no average
 

@@ -145,6 +145,11 @@ def kernels(params: Any) -> Any:
   return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
+def everything(params: Any) -> Any:
+  """Mark all arrays: a tree of bools."""
+  return jax.tree.map(lambda _: True, params)
+
+
 def accumulate(
   loss_fn: Callable[..., tuple[Any, Mapping[str, Any]]],
   num: int,

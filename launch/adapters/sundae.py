@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import ml_collections
 import numpy as np
 
-from launch import classes, denoising_flags
+from launch import classes, denoising_flags, errors, flags
 from launch.adapters import codes, optimizers, precision, sundae_sampling
 from layers import transformer
 from sundae import model as model_lib
@@ -38,6 +38,8 @@ SAMPLING = (
   *denoising_flags.NAMES,
 )
 
+# Which parameters decay.
+_DECAYS = {"kernels": optimizer.kernels, "all": optimizer.everything}
 _EPSILON = 1e-5  # of the released LayerNorms
 
 
@@ -79,10 +81,15 @@ def make_task(
 ) -> task_lib.SundaeTask:
   """Makes the task."""
   coder = codes.make_tokenizer(config, measured)
+  decays = config.optimizer.get("decays", "kernels")
+  if decays not in _DECAYS:
+    raise errors.CommandError(
+      f"no optimizer.decays {decays!r}{flags.did_you_mean(decays, _DECAYS)}"
+    )
   return task_lib.SundaeTask(
     model=make_model(config, measured, coder.grid, coder.num_codes),
     tokenizer=coder,
-    tx=optimizers.make(config, decay_mask=optimizer.kernels),
+    tx=optimizers.make(config, decay_mask=_DECAYS[decays]),
     unrolls=config.train.unrolls,
     ema_decay=config.optimizer.ema_decay or None,
     accumulate=config.train.accumulate,

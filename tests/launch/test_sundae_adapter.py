@@ -1,11 +1,12 @@
 """The adapter of SUNDAE: what reaches the model, and pictures given to it."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import turns
-from launch import flags, request, tasks
+from launch import errors, flags, request, tasks
 from launch.adapters import sundae, sundae_sampling
 from tests.sundae import tiny
 
@@ -43,6 +44,24 @@ def test_every_field_of_the_model_reaches_it():
   assert (shape.gate, shape.qkv_bias, shape.epsilon) == (None, False, 1e-5)
   assert (made.unrolls, made.accumulate, made.ema_decay) == (4, 2, 0.5)
   assert not _task({"model.reference": "False"}).model.reference
+
+
+@pytest.mark.parametrize("decays", ["kernels", "all"])
+def test_only_what_decays_moves_without_gradients(decays):
+  tx = _task({"optimizer.decays": decays, "optimizer.weight_decay": "0.5"}).tx
+  params = {
+    "table": {"embedding": jnp.ones(2)},
+    "dense": {"kernel": jnp.ones(2)},
+  }
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = tx.update(zeros, tx.init(params), params)
+  assert updates["dense"]["kernel"].any()
+  assert updates["table"]["embedding"].any() == (decays == "all")
+
+
+def test_unknown_choice_of_what_decays_is_refused():
+  with pytest.raises(errors.CommandError, match="Did you mean kernels"):
+    _task({"optimizer.decays": "kernel"})
 
 
 def test_every_setting_of_a_request_reaches_the_steps():
