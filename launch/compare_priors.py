@@ -40,6 +40,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "model.name": "pixelsnail",
     "model.layers": 1,
     "model.width": 80,
+    "model.class_scale": 0.02,
   },
   "palette": {
     "tokenizer.weights": "",

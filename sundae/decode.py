@@ -25,7 +25,9 @@ class Settings:
 
   Attributes:
     steps: int32, at most that many.
-    min_steps: int32; only later steps may finish a sample.
+    min_steps: int32; only later steps may finish a sample. One finishes when
+      nothing changed (McKinney & Willcocks 2022), which with few codes or a
+      small proportion also happens where no wrong code was accepted.
     temperature: float [2], of the first and of the last step, linear between.
     proportion: float [2], the chance that a drawn code is accepted, likewise.
     top_k: int32; 0 keeps all codes.

@@ -14,6 +14,8 @@ def test_independent_draws_have_a_small_variation():
 
 
 @pytest.mark.slow
-def test_law_of_samples_is_within_a_third_of_the_table():
-  # Measured 0.28 after 300 steps. Noise is on the table nearly never: 1.
-  assert sundae_toy.law(unrolls=2, seed=0, num_steps=300) < 0.33
+def test_law_of_samples_is_near_the_table():
+  # Noise is on the table nearly never: 1. Measured 0.28 and 0.14.
+  found = sundae_toy.laws(unrolls=2, seed=0, num_steps=300)
+  assert found["stops by itself"] < 0.33
+  assert found["all steps"] < 0.2
