@@ -10,13 +10,14 @@
 Trains variants of one config for as many steps, scores reconstructions of its
 evaluation split on the way, and writes the last scores to tables.txt, all of
 them to curves.png, and some pictures to reconstructions.png. `vqgan` is the
-config as it is, `vqvae` the same without discriminator and LPIPS; the others
-are `vqvae` with another quantizer, `legacy` the nearest code with the weights
-that beta had in published models. --num_steps shortens the config: its
-discriminator begins, and its rates warm up and decay, at the same share of the
-run. Unless --inception names weights (a file, or nothing for the public ones)
-features are random, and their distance is called no FID. Started again, it goes
-on where it was.
+config as it is, `alternating` the same with the authors' order, whose
+discriminator sees reconstructions by the autoencoder after its update, `vqvae`
+is without discriminator and LPIPS; the others are `vqvae` with another
+quantizer, `legacy` the nearest code with the weights that beta had in published
+models. --num_steps shortens the config: its discriminator begins, and its rates
+warm up and decay, at the same share of the run. Unless --inception names
+weights (a file, or nothing for the public ones) features are random, and their
+distance is called no FID. Started again, it goes on where it was.
 """
 
 import argparse
@@ -41,13 +42,14 @@ from launch import (
   variants,
 )
 
+_ADVERSARIAL = ("vqgan", "alternating")
 GROUPS: Mapping[str, Sequence[str]] = {
-  "VQVAE and VQGAN": ("vqvae", "vqgan"),
+  "VQVAE and VQGAN": ("vqvae", *_ADVERSARIAL),
   "Quantizers": ("nearest", "average", "unit", "gumbel", "finite"),
   "Beta: correct (nearest) and legacy": ("nearest", "legacy"),
 }
 # The first one needs the most: what it lacks is missed at once.
-VARIANTS = ("vqgan", "vqvae", *GROUPS["Quantizers"], "legacy")
+VARIANTS = (*_ADVERSARIAL, "vqvae", *GROUPS["Quantizers"], "legacy")
 
 _DEFAULT = "configs/vqgan_scenes.py"
 _STEPS = 300  # of the default config
@@ -143,9 +145,11 @@ def variant(
 ) -> ml_collections.ConfigDict:
   """Returns the config of one of VARIANTS."""
   fields: dict[str, Any] = {}
-  if name != "vqgan":
+  if name == "alternating":
+    fields["adversary.same_forward"] = False
+  if name not in _ADVERSARIAL:
     fields |= {"adversary.weight": 0.0, "loss.perceptual": 0.0}
-  if name not in ("vqgan", "vqvae"):
+  if name not in (*_ADVERSARIAL, "vqvae"):
     options = config.quantizer
     fields["quantizer.name"] = "nearest" if name == "legacy" else name
     if name in ("nearest", "legacy"):
@@ -251,10 +255,10 @@ def notes(
       f"finite has {math.prod(options.levels)} codes, of levels "
       f"{tuple(options.levels)}, the others {config.quantizer.num_codes}"
     )
-  if "vqgan" in args.variants:
+  if critics := _adversarial(args):
     said.append(
-      f"vqgan: the discriminator learns from step {critic.start} on, the "
-      f"autoencoder from it after {critic.warmup} more"
+      f"{', '.join(critics)}: the discriminator learns from step "
+      f"{critic.start} on, the autoencoder from it after {critic.warmup} more"
     )
   for name in args.variants:
     other = twin(made, name)
@@ -266,6 +270,11 @@ def notes(
       "are no FID"
     )
   return said
+
+
+def _adversarial(args) -> list[str]:
+  """Returns the asked-for variants that have a discriminator."""
+  return [name for name in _ADVERSARIAL if name in args.variants]
 
 
 def _cells(trained: Sequence[Trained], names: Sequence[str]) -> list[str]:
@@ -345,16 +354,16 @@ def _prepared(args, config) -> ml_collections.ConfigDict:
     default = min(_STEPS, config.train.num_steps)
     config = shortened(config, args.num_steps or default)
   steps, options = config.train.num_steps, config.adversary
-  if "vqgan" in args.variants:
+  if critics := _adversarial(args):
     if not options.weight:
       raise errors.CommandError(
-        "adversary.weight is 0, so that vqgan would be another vqvae: choose "
-        "--variants without it, or a config with a discriminator"
+        f"adversary.weight is 0, so that {critics[0]} would be another vqvae: "
+        "choose --variants without it, or a config with a discriminator"
       )
     if options.start + options.warmup >= steps:
       raise errors.CommandError(
         f"adversary.start {options.start} and adversary.warmup "
-        f"{options.warmup} leave vqgan none of {steps} steps"
+        f"{options.warmup} leave {critics[0]} none of {steps} steps"
       )
   every = args.every or max(1, steps // _SCORES)
   return variants.changed(

@@ -55,19 +55,25 @@ def _differ(one, other):
 
 
 def test_comparison_trains_scores_and_draws(command, tmp_path, capsys):
-  command += ["--variants=vqvae,vqgan,average"]
+  command += ["--variants=vqvae,vqgan,alternating,average"]
   assert compare_first_stages.main(command) == 0
   printed = capsys.readouterr().out
   folder = tmp_path / "all"
   assert printed.startswith((folder / "tables.txt").read_text())
   # Moving averages are the config's own quantizer: a run less.
   names = sorted(x.name for x in folder.iterdir() if x.is_dir())
-  assert names == ["vqgan-0", "vqvae-0"]
+  assert names == ["alternating-0", "vqgan-0", "vqvae-0"]
   assert "average is the same run as vqvae" in printed
-  assert "learns from step 4 on" in printed and "no FID" in printed
+  assert "vqgan, alternating: the discriminator learns from step 4" in printed
+  assert "no FID" in printed
   tables = printed.rpartition("\n\n")[0].splitlines()
   rows = {x.split()[0]: x.split()[1:] for x in tables if x}
   assert rows["average"] == rows["vqvae"] != rows["vqgan"]
+  # Timings aside.
+  assert rows["alternating"][:-1] not in (
+    rows["vqvae"][:-1],
+    rows["vqgan"][:-1],
+  )
   job = evaluate.open_job(folder / "vqgan-0")
   assert job.step == 6
   found = compare_first_stages.read(folder / "vqgan-0").scores
@@ -80,7 +86,7 @@ def test_comparison_trains_scores_and_draws(command, tmp_path, capsys):
   with np.load(tmp_path / "images.npz") as held:
     last = held["validation_images"][-1].repeat(6, 0).repeat(6, 1)
   np.testing.assert_array_equal(sheet[:96, -96:], last)
-  assert sheet.shape[0] == 3 * 96 + 2 * 2
+  assert sheet.shape[0] == 4 * 96 + 3 * 2
   log = (folder / "vqgan-0" / "log.txt").read_text()
   assert compare_first_stages.main(command) == 0
   assert capsys.readouterr().out == printed
@@ -156,6 +162,19 @@ def test_legacy_differs_in_the_weights_of_a_gradient_alone():
   assert made["legacy"].quantizer.beta == 0.25
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_alternating_is_vqgan_in_the_order_of_the_authors(ours):
+  config = flags.load("configs/vqgan_scenes.py")
+  config = variants.changed(config, {"adversary.same_forward": ours})
+  names = compare_first_stages.VARIANTS
+  made = {x: compare_first_stages.variant(config, x) for x in names}
+  changes = {"adversary.same_forward": (True, False)} if ours else {}
+  assert _differ(made["vqgan"], made["alternating"]) == changes
+  same = "alternating" if ours else "vqgan"
+  assert compare_first_stages.twin(made, "alternating") == same
+  plans.make(made["alternating"])
+
+
 def test_vqvae_is_vqgan_without_what_looks_at_pictures():
   made = _made("configs/vqgan_folder.py:64")
   assert _differ(made["vqgan"], made["vqvae"]) == {
@@ -212,6 +231,10 @@ def test_a_shorter_run_has_the_shape_of_the_whole():
     (["--config.seed=1"], "--config.seed is not read here: --seeds sets it"),
     (["--config.quantizer.decai=1"], "Did you mean --config.quantizer.decay?"),
     (["--config.adversary.weight=0"], "another vqvae"),
+    (
+      ["--config.adversary.weight=0", "--variants=alternating"],
+      "alternating would be another vqvae",
+    ),
     (["--num_steps=1"], "leave vqgan none of 1 steps"),
     (["--config.data.size=(15, 16)"], "must be multiples of the factor"),
     (["--config=configs/prior_scenes.py"], "is of task prior"),
