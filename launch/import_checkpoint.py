@@ -62,12 +62,12 @@ def main(argv: list[str]) -> int:
   """Runs the command."""
   args, overrides = _parse(argv)
   setup.start("cpu")
-  tensors = read(args.source)
+  tensors, steps = read(args.source)
   config = taming.read_config(args.config) if args.config else None
   if taming_prior.is_second_stage(tensors):
     found = second_stage(tensors, config, args)
   else:
-    found = first_stage(tensors, config, args.resolution)
+    found = first_stage(tensors, config, args.resolution, steps)
   found.config.lock()
   for field, text in overrides:
     flags.override(found.config, field, text)
@@ -76,24 +76,31 @@ def main(argv: list[str]) -> int:
   return 0
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-  """Returns the tensors of a file, and says what else it holds."""
-  tensors = taming.read(path)
+def read(path: Path) -> tuple[dict[str, np.ndarray], int | None]:
+  """Reads a file, and says what it holds that is no tensor.
+
+  Returns:
+    (tensors, the steps that it was trained for or None).
+  """
+  tensors, steps = taming.read(path), None
   if path.suffix != ".safetensors":
-    inert = torch_file.read(path).stubs
-    if inert:
+    contents = torch_file.read(path)
+    if isinstance(contents.value, dict):
+      steps = contents.value.get("global_step")
+    if inert := contents.stubs:
       more = f" and {len(inert) - _SHOWN} more" if len(inert) > _SHOWN else ""
       print(
         f"{path} holds {len(inert)} kinds of objects that are no tensors; none "
         f"was executed: {', '.join(inert[:_SHOWN])}{more}"
       )
-  return tensors
+  return tensors, steps if isinstance(steps, int) else None
 
 
 def first_stage(
   tensors: taming.Tensors,
   config: Mapping[str, Any] | None,
   resolution: int,
+  steps: int | None = None,
 ) -> Imported:
   """Reads a first stage.
 
@@ -101,6 +108,7 @@ def first_stage(
     tensors: the state dict.
     config: the yaml's `model` entry, or None.
     resolution: of the images, where there is no yaml.
+    steps: that it was trained for, where the file says it.
 
   Raises:
     TamingError: names, shapes or settings do not fit.
@@ -116,7 +124,7 @@ def first_stage(
     stats = {"batch_stats": state["discriminator"], "lecam": means}
     state = {**state, "discriminator": stats}
   measured = _lpips(tensors, stage)
-  ours = imported.first_stage(stage, depth, bool(measured))
+  ours = imported.first_stage(stage, depth, bool(measured), steps)
   return Imported(ours, params, state, measured, {})
 
 

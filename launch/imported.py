@@ -2,7 +2,9 @@
 
 The base is the config of the paper's ImageNet runs. What the authors did
 otherwise than we would is kept, so that training goes on as theirs did: the
-legacy codebook loss, a constant rate without warm-up, no average of parameters.
+legacy codebook loss, a discriminator that sees reconstructions by the updated
+autoencoder, no mirror images, a constant rate without warm-up, no average of
+parameters.
 """
 
 from typing import Any
@@ -14,12 +16,16 @@ from vqgan import taming, taming_prior
 
 TOKENIZER, CONDITION = "tokenizer", "condition"  # files in the directory
 _UNLABELLED_FIRST = 183  # COCO-Stuff: their class 0 is our label 255
-_NEW_CRITIC_START = 10_000  # steps before a discriminator that has to learn
+# Steps before a discriminator learns of which no file says that it did.
+_NEW_CRITIC_START = 10_000
 _QUANTIZERS = {"Gumbel": "gumbel", "Nearest": "nearest"}
 
 
 def first_stage(
-  stage: taming.FirstStage, depth: bool, perceptual: bool
+  stage: taming.FirstStage,
+  depth: bool,
+  perceptual: bool,
+  steps: int | None = None,
 ) -> ml_collections.ConfigDict:
   """Returns the config of a run that goes on training a first stage.
 
@@ -27,13 +33,14 @@ def first_stage(
     stage: the authors' settings.
     depth: whether its images are depth maps.
     perceptual: whether the weights of LPIPS are there.
+    steps: that the authors trained it for, None where nothing says it.
   """
   config = _base("configs/vqgan_imagenet.py")
   shape, module, loss = stage.shape, stage.quantizer, stage.loss
   labels = stage.target == "segmentation"
   data, model = config.data, config.model
   data.size = (shape.resolution, shape.resolution)
-  data.target = stage.target
+  data.target, data.flip = stage.target, False
   if labels:
     data.num_labels = shape.in_channels
     data.label_shift = int(shape.in_channels == _UNLABELLED_FIRST)
@@ -65,7 +72,7 @@ def first_stage(
   config.loss.codebook = float(loss.get("codebook_weight", 1.0))
   weight = float(loss.get("perceptual_weight", 1.0))
   config.loss.perceptual = weight if perceptual and not labels else 0.0
-  _adversary(config, stage)
+  _adversary(config, stage, steps)
   rate = stage.learning_rate(config.train.batch_size)
   config.optimizer.peak = config.adversary.peak = rate
   return config
@@ -121,17 +128,22 @@ def second_stage(
   return config
 
 
-def _adversary(config: Any, stage: taming.FirstStage) -> None:
+def _adversary(
+  config: Any, stage: taming.FirstStage, steps: int | None
+) -> None:
   """Fills the section of the discriminator, which may have to be a new one."""
   options, loss = config.adversary, stage.loss
-  options.weight = float(loss.get("disc_weight", 0.8))
+  if loss:  # what their loss takes where a yaml leaves it out
+    weight = float(loss.get("disc_weight", 1.0))
+    options.weight = weight * float(loss.get("disc_factor", 1.0))
   options.loss = loss.get("disc_loss", "hinge")
+  options.same_forward = False
+  options.start = _NEW_CRITIC_START
   if stage.critic is not None:
     options.channels = stage.critic.channels
     options.num_layers = stage.critic.num_layers
-    options.start = 0
-  else:
-    options.start = _NEW_CRITIC_START
+    if steps is not None and "disc_start" in loss:
+      options.start = max(0, int(loss["disc_start"]) - steps)
   if stage.target == "segmentation":
     options.weight = 0.0
 

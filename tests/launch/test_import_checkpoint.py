@@ -87,6 +87,47 @@ def test_first_stage_becomes_a_run_and_safetensors_are_read(tmp_path):
   assert stepped[0].params.keys() == {"generator", "discriminator"}
 
 
+_START = 10_000  # of a discriminator of which nothing says that it learnt
+
+
+@pytest.mark.parametrize(
+  ("loss", "step", "expected"),
+  [
+    ({"disc_start": 700}, 500, (1.0, 200)),
+    (
+      {"disc_start": 700, "disc_weight": 0.6, "disc_factor": 0.5},
+      800,
+      (0.3, 0),
+    ),
+    ({"disc_start": 700, "disc_weight": 0.75}, None, (0.75, _START)),
+    (None, 500, (0.8, _START)),
+  ],
+)
+def test_a_discriminator_goes_on_as_the_authors_did(
+  loss, step, expected, tmp_path
+):
+  _, source, yaml = _files("vq_small")
+  tensors = {
+    name: torch_writer.tensor(np.asarray(x))
+    for name, x in taming.read(source).items()
+  }
+  value = {"state_dict": tensors}
+  value |= {} if step is None else {"global_step": step}
+  path = tmp_path / "last.ckpt"
+  path.write_bytes(torch_writer.zip_bytes(value))
+  config = taming.read_config(yaml)
+  if loss is None:
+    del config["params"]["lossconfig"]
+  else:
+    config["params"]["lossconfig"]["params"] = loss
+  tensors, steps = import_checkpoint.read(path)
+  found = import_checkpoint.first_stage(tensors, config, 64, steps)
+  options = found.config.adversary
+  assert (options.weight, options.start) == pytest.approx(expected)
+  assert not options.same_forward and not found.config.data.flip
+  assert (options.channels, options.num_layers) == (16, 3)
+
+
 @pytest.mark.parametrize(
   ("key", "stage_config", "length"),
   [
