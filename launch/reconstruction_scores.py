@@ -28,6 +28,8 @@ from launch import (
 from training import sharding
 
 METRICS = ("fid", *scores.PAIRED)
+# What is said where LPIPS was asked for.
+WITHOUT_LPIPS = "random features, so without LPIPS"
 
 
 def reconstruct(
@@ -58,9 +60,6 @@ def reconstruct(
   batches = lambda: datasets.eval_batches(
     run.config, run.adapter, run.measured, source, mesh
   )
-  usage: dict[str, float] = {}
-  if tasks.offers(run.task, "count_codes"):
-    usage = code_usage.measure(run.task, job.state, batches())
   name = f"reconstructions of {source.name}, step {job.step}"
   describe = functools.partial(
     scores.describe,
@@ -74,9 +73,12 @@ def reconstruct(
     found, extracted, notes = colourless_scores.score(
       job, len(source), batches, metrics
     )
-    return describe(extracted, None, {**found, **usage}, notes)
+    found = {**found, **_usage(job, batches())}
+    return describe(extracted, None, found, notes)
   originals = image_sources.from_run(run, source, args.size)
+  # Before a whole split is encoded: the weights of LPIPS may be absent.
   sums = scores.PairSums(_paired(job, originals, metrics))
+  usage = _usage(job, batches())
   made = image_sets.ImageSet(
     name,
     len(source),
@@ -94,12 +96,22 @@ def reconstruct(
     None,
     [m for m in metrics if m == "fid"],
   )
+  if "lpips" in metrics and job.net.random:
+    notes.append(WITHOUT_LPIPS)
   return describe(
     extracted,
     job.net,
     {**_named_reconstruction(found), **sums.means(), **usage},
     notes,
   )
+
+
+def _usage(job, batches) -> dict[str, float]:
+  """Returns how a codebook is used, where there is one."""
+  task = job.run.task
+  if not tasks.offers(task, "count_codes"):
+    return {}
+  return code_usage.measure(task, job.state, batches)
 
 
 def _paired(

@@ -55,10 +55,17 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _network(args, config) -> features.Network:
-  """Opens Inception, but where only colourless reconstructions are scored."""
-  if {*args.metrics} == {RECONSTRUCTION} and colourless_scores.needed(config):
+  """Opens Inception, but where only colourless reconstructions are scored.
+
+  LPIPS is looked for too: a job does not find out after its samples.
+  """
+  colourless = colourless_scores.needed(config)
+  if {*args.metrics} == {RECONSTRUCTION} and colourless:
     return colourless_scores.no_network()
-  return scores.open_network(args.inception, args.preprocess)
+  net = scores.open_network(args.inception, args.preprocess)
+  if RECONSTRUCTION in args.metrics and not (colourless or net.random):
+    scores.open_lpips()
+  return net
 
 
 def _wait_for_run(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ where a task draws none.
 """
 
 import argparse
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,12 +32,17 @@ from launch import (
 )
 from training import state as state_lib
 from training import task as task_lib
+from weights import download
+
+_logger = logging.getLogger(__name__)
 
 
 def open_network(
   config: ml_collections.ConfigDict, task: task_lib.Task
 ) -> features.Network | None:
   """Loads Inception where scores are scheduled, else returns None.
+
+  LPIPS is fetched where it is asked for.
 
   Before the first step: a run does not find out after a day that a metric is
   misspelt, or that the weights or the reference are absent.
@@ -68,7 +74,22 @@ def open_network(
       " the evaluation split"
     )
   _given_reference(scored, net)
+  if "lpips" in scored.metrics.split(","):
+    _look_for_lpips(net)
   return net
+
+
+def _look_for_lpips(net: features.Network) -> None:
+  """Stops where LPIPS cannot be had; says it where it is left out."""
+  if net.random:
+    _logger.warning("%s", reconstruction_scores.WITHOUT_LPIPS)
+    return
+  try:
+    scores.open_lpips()
+  except download.WeightsMissing as error:
+    raise errors.CommandError(
+      f"{error}, or leave lpips out of eval.scores.metrics"
+    ) from error
 
 
 def _given_reference(

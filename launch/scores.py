@@ -48,6 +48,15 @@ def open_network(source: str, mode: str) -> features.Network:
   return features.network(loaded, mode)
 
 
+def open_lpips() -> dict[str, Any]:
+  """Loads the network of LPIPS as a metric, fetching it where it is absent.
+
+  Raises:
+    WeightsMissing: it cannot be fetched.
+  """
+  return lpips.load(_LPIPS)
+
+
 def score(
   extracted: features.Features,
   net: features.Network,
@@ -193,7 +202,7 @@ class PairSums:
       _EDGES: energies,  # [2, b]
     }
     if "lpips" in metrics:
-      params = lpips.load(_LPIPS)
+      params = open_lpips()
       self._metrics["lpips"] = lambda a, b: pixels.lpips(params, a, b, _LPIPS)
     self._sums = {name: np.zeros(()) for name in metrics}
     self._count = 0

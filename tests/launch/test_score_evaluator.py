@@ -7,10 +7,11 @@ import pytest
 
 from data import order
 from evaluation import features, reference, report
-from launch import evaluate, scores, tasks, train
+from launch import errors, evaluate, score_evaluator, scores, tasks, train
 from launch import report as html_report
 from tests.evaluation import tiny_network
 from tests.launch import toy
+from weights import download, lpips
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +111,30 @@ def test_a_first_stage_scores_its_reconstructions(tmp_path, monkeypatch):
   expected = np.mean(10 * np.log10(255**2 / error.mean((1, 2, 3))))
   found = read(tmp_path / "run", "eval/psnr")
   assert found == pytest.approx({4: expected, 8: expected}, abs=0.02)
+
+
+@pytest.mark.parametrize("inception", ["6726825d", "random:0"])
+def test_lpips_is_looked_for_before_the_first_step(
+  inception, tmp_path, monkeypatch, caplog
+):
+  def load(net):
+    raise download.WeightsMissing(f"put {net} there")
+
+  # A first stage: it only reconstructs.
+  monkeypatch.setattr(toy.Toy, "reconstruct", None, raising=False)
+  monkeypatch.delattr(toy.Toy, "sample")
+  monkeypatch.setattr(lpips, "load", load)
+  config = make_config(tmp_path, metrics="psnr,lpips", inception=inception)
+  task = toy.make_task(config, {})
+  open_network = lambda: score_evaluator.open_network(config, task)
+  if inception.startswith("random"):
+    assert open_network() is not None
+    assert "random features, so without LPIPS" in caplog.text
+    return
+  with pytest.raises(errors.CommandError, match="put alex there, or leave lp"):
+    open_network()
+  config.eval.scores.metrics = "psnr"
+  assert open_network() is not None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A run of VQGAN through launch: processes, resuming, export, usage."""
 
+import argparse
+
 import jax
 import numpy as np
 import pytest
@@ -12,12 +14,16 @@ from launch import (
   export,
   first_stages,
   flags,
+  reconstruction_scores,
+  run_scores,
+  score_job,
   scores,
   train,
 )
 from tests.evaluation import tiny_network
 from tests.launch import processes, tiny_stage
 from training import checkpoint_manifest, rundir
+from weights import download, lpips
 
 _TRAIN = "import sys; from launch import train; sys.exit(train.main())"
 _TOKENIZE = "import sys; from launch import tokenize; sys.exit(tokenize.main())"
@@ -123,6 +129,7 @@ def test_reconstructions_are_scored_with_the_use_of_codes(workdir, monkeypatch):
   command = [f"--workdir={workdir}", "--metrics=reconstruction"]
   assert evaluate.main([*command, "--inception=random:0"]) == 0
   path = workdir / "eval" / "4" / "reconstruction-adm-random-0.json"
+  assert "random features, so without LPIPS" in report.read(path)["notes"]
   found = report.read(path)["scores"]
   usage = {"codes_used", "codes_unused", "codes_perplexity"}
   distance = "unofficial_rfrechet_adm_8"
@@ -130,6 +137,31 @@ def test_reconstructions_are_scored_with_the_use_of_codes(workdir, monkeypatch):
   assert found["codes_used"] + found["codes_unused"] == 16
   assert 1 <= found["codes_perplexity"] <= found["codes_used"]
   assert found[distance] > 0 and 0 < found["psnr"] < 60
+
+
+def test_lpips_is_looked_for_before_a_split_is_encoded(
+  workdir, monkeypatch, capsys
+):
+  def load(net):
+    raise download.WeightsMissing(f"put {net} there")
+
+  official = tiny_network.make("6726825d")
+  monkeypatch.setattr(scores, "open_network", lambda *_: official)
+  monkeypatch.setattr(lpips, "load", load)
+  monkeypatch.setattr(code_usage, "measure", None)
+  # With samples, it is missed before they are drawn.
+  monkeypatch.setattr(run_scores, "score_checkpoint", None)
+  command = [f"--workdir={workdir}", "--metrics=reconstruction"]
+  assert evaluate.main(command) == 1
+  error = capsys.readouterr().err
+  assert "put alex there" in error and error.count("\n") == 1
+  opened = evaluate.open_job(workdir)
+  options = argparse.Namespace(size=0, no_average=False, batch=8)
+  job = score_job.Job(
+    opened.run, opened.state, 4, opened.source, official, options
+  )
+  with pytest.raises(download.WeightsMissing):
+    reconstruction_scores.reconstruct(job)
 
 
 @pytest.mark.slow
