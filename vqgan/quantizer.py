@@ -145,7 +145,9 @@ class Gumbel(nn.Module):
       soft = jax.nn.softmax(logits / temperature)
       hard = jax.nn.one_hot(codes, self.num_codes)
       mixture = soft + jax.lax.stop_gradient(hard - soft)
-      z = jnp.einsum("bhwv,vc->bhwc", mixture, self.codebook)
+      z = jnp.einsum(
+        "bhwv,vc->bhwc", mixture, self.codebook, precision=_PRECISION
+      )
     else:
       z = self.embed(codes)
     return Quantized(z, codes, self.kl_weight * kl, {"kl": kl})
