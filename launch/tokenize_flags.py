@@ -29,7 +29,12 @@ def parse(
     "its fields, or those of the first stage's own config",
   )
   add("--out", type=Path, required=True, help="folder to write")
-  add("--flips", action="store_true", help="encode mirror images too")
+  add(
+    "--flips",
+    action="store_true",
+    help="encode mirror images too, beside the image and so in its split: of "
+    "OUT/validation as of OUT/train",
+  )
   add(
     "--used_only", action="store_true", help="drop codes of no use, see above"
   )
