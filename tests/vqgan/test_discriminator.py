@@ -22,6 +22,23 @@ def test_paper_size_and_grid():
   assert sum(math.prod(x.shape) for x in leaves) == 2_765_633
 
 
+def test_it_begins_with_the_values_of_the_authors():
+  model = discriminator.Discriminator(32, 2)
+  pixels = jnp.zeros((1, 16, 16, 3))
+  params = jax.jit(model.init)(jax.random.key(0), pixels)["params"]
+  layers = {"conv_0", "conv_1", "norm_1", "conv_2", "norm_2", "logits"}
+  assert params.keys() == layers
+  for name, layer in params.items():
+    values, middle = layer.get("kernel"), 0.0
+    if name.startswith("norm"):
+      values, middle = layer["scale"], 1.0
+    # Of four standard errors.
+    error = 0.02 * 4 / math.sqrt(values.size)
+    assert abs(np.mean(values) - middle) < error
+    assert abs(np.std(values) - 0.02) < error
+    assert (layer.get("bias", np.zeros(1)) == 0).all()
+
+
 def test_statistics_cover_the_batch_of_all_devices():
   model = discriminator.Discriminator(4, 2)
   pixels = jax.random.normal(jax.random.key(0), (8, 16, 16, 3))

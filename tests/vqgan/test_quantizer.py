@@ -99,6 +99,20 @@ def test_unit_codes_depend_on_direction_only():
   np.testing.assert_allclose(jnp.linalg.norm(output.z, axis=-1), 1, rtol=1e-5)
 
 
+def test_unit_gradients_pass_straight_to_the_direction():
+  module = quantizer.Nearest(8, 5, unit=True)
+  params = _spread(module)
+  weights = jax.random.normal(jax.random.key(9), Z.shape)
+  apply = lambda z: module.apply({"params": params}, z).z
+  gradient = jax.grad(lambda z: jnp.sum(apply(z) * weights))(Z)
+  length = jnp.linalg.norm(Z, axis=-1, keepdims=True)
+  direction = Z / length
+  along = jnp.sum(weights * direction, -1, keepdims=True) * direction
+  np.testing.assert_allclose(
+    gradient, (weights - along) / length, rtol=1e-4, atol=1e-5
+  )
+
+
 def test_gumbel_draws_in_training_and_never_in_evaluation():
   module = quantizer.Gumbel(16, 5)
   params = {"params": _init(module)}
@@ -147,3 +161,19 @@ def test_finite_codes_invert_and_pass_gradients():
   np.testing.assert_allclose(output.z, embed, atol=1e-6)
   gradient = jax.grad(lambda z: module.apply({}, z).z.sum())(0.1 * wide)
   assert (gradient > 0).all()
+
+
+def test_finite_values_and_gradients_are_those_worked_out_by_hand():
+  # Three levels: tanh(z) 1.001, rounded. Four: tanh(z + atanh(0.5 / 1.5015))
+  # 1.5015 - 0.5, rounded and halved: at 0.5 that is 0.535.
+  z = jnp.asarray([[0.0, 0.0], [0.54, 0.5], [0.56, -0.5], [-2.0, -3.0]])
+  values = [[0, 0], [0, 0.5], [1, -0.5], [-1, -1]]
+  digits = np.asarray([[1, 2], [1, 3], [2, 1], [0, 0]])
+  module = quantizer.Finite((3, 4))
+  found = module.apply({}, z.reshape(1, 2, 2, 2))
+  np.testing.assert_allclose(found.z.reshape(4, 2), values, atol=1e-6)
+  np.testing.assert_array_equal(found.codes.ravel(), digits @ [1, 3])
+  gradient = jax.grad(lambda z: module.apply({}, z).z.sum())(z[None, None])
+  shift = np.asarray([0, np.arctanh(0.5 / 1.5015)])
+  expected = (1 - np.tanh(z + shift) ** 2) * [1.001, 1.5015 / 2]
+  np.testing.assert_allclose(gradient[0, 0], expected, rtol=1e-4)
