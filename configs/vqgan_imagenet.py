@@ -92,6 +92,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.adversary.freeze_codebook = False
   config.adversary.augment = ()  # "color", "translation", "cutout"
   config.adversary.lecam = 0.0
+  config.adversary.lecam_decay = 0.99  # of its running means of the logits
   config.adversary.r1 = 0.0
   config.adversary.r1_every = 16
   config.adversary.peak = 5.4e-5  # learning rate; 4.5e-6 x 12

@@ -69,6 +69,11 @@ class Adversary:
         raise ValueError(
           f"adversary.{name} {getattr(self, name)} must be at least {bound}"
         )
+    if not 0 <= self.lecam_decay < 1:
+      raise ValueError(
+        f"adversary.lecam_decay {self.lecam_decay} must be at least 0 and "
+        "below 1"
+      )
 
   def init(self, key, pixels):
     """Return (params, state) for images like pixels [b, h, w, c]."""

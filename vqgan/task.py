@@ -85,6 +85,11 @@ class VQGANTask:
         f'pixel loss "{self.pixel}": choose one of '
         f"{', '.join(losses.PIXEL_LOSSES)}"
       )
+    if self.target == "segmentation" and self.adversary is not None:
+      raise ValueError(
+        "a discriminator judges images, not label maps: set adversary.weight "
+        "to 0"
+      )
     seen = "segmentation" if self.target == "segmentation" else "image"
     if self.perceptual and (
       seen == "segmentation" or shape.in_channels not in (1, 3)
@@ -242,7 +247,11 @@ class VQGANTask:
     return num.at[codes.reshape(-1)].add(weights.reshape(-1).astype(num.dtype))
 
   def train_flops(self, batch_size: int) -> float:
-    """Count the floating-point operations of one training step."""
+    """Count the floating-point operations of one training step.
+
+    With a discriminator, of a step in which all learn: before `start` and its
+    warm-up a step has fewer, and perf/mfu is that much too high.
+    """
     return batch_size * flops.train_step(self)
 
   def batch_spec(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -109,6 +109,7 @@ def make_adversary(
   options = config.adversary
   if not options.weight:
     return None
+  vqgan_options.check_adversary(config)
   critic = discriminator.Discriminator(
     options.channels, options.num_layers, precision.dtype(config.train.dtype)
   )
@@ -122,6 +123,7 @@ def make_adversary(
     freeze_codebook=options.freeze_codebook,
     augment=tuple(options.augment),
     lecam=options.lecam,
+    lecam_decay=options.get("lecam_decay", 0.99),  # older runs lack the field
     r1=options.r1,
     r1_every=options.r1_every,
   )
@@ -133,6 +135,7 @@ def make_task(
   """Makes the task."""
   del measured  # it goes to `init`
   num_steps = config.train.num_steps
+  model = make_model(config)
   critic, critic_tx = make_adversary(config), None
   if critic is not None:
     least = config.adversary.warmup_steps + 1
@@ -146,7 +149,7 @@ def make_task(
     )
   gumbel = config.quantizer.temperature
   return task_lib.VQGANTask(
-    model=make_model(config),
+    model=model,
     size=tuple(config.data.size),
     tx=optimizers.make(
       config, total_steps=config.optimizer.decay_steps or num_steps

@@ -15,6 +15,7 @@ _BASE = "configs/vqgan_imagenet.py"  # whose own values nobody asked for
 _LEARNED = ("nearest", "average", "unit")
 _CODEBOOK = (*_LEARNED, "gumbel")
 _DECAYING = ("cosine", "linear")
+_WIDEST_UNIT = 32  # Yu et al. 2022, sec. 3.2, tried 32 and fewer
 
 # Field: which other field lets it be read, with which values; None: all but 0.
 _READ_WITH = {
@@ -37,6 +38,7 @@ _READ_WITH = {
   "loss.lpips_heads": ("loss.perceptual", None),
   "loss.codebook": ("quantizer.name", _CODEBOOK),
   "adversary.freeze_codebook": ("quantizer.name", _CODEBOOK),
+  "adversary.lecam_decay": ("adversary.lecam", None),
   "adversary.r1_every": ("adversary.r1", None),
   "optimizer.final": ("optimizer.schedule", _DECAYING),
   "optimizer.decay_steps": ("optimizer.schedule", _DECAYING),
@@ -84,9 +86,30 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
+def check_adversary(config: ml_collections.ConfigDict) -> None:
+  """Refuses a discriminator of what is no image.
+
+  Raises:
+    CommandError: in one line.
+  """
+  if config.data.target == "segmentation":
+    raise errors.CommandError(
+      f"adversary.weight {config.adversary.weight}: a discriminator judges "
+      "images, not label maps: set --config.adversary.weight=0"
+    )
+
+
 def remarks(config: ml_collections.ConfigDict) -> list[str]:
-  """Returns a line for each field that decides nothing, against appearances."""
+  """Returns a line for each field that does other than it seems to.
+
+  Nobody reads it, or it seldom does any good.
+  """
   found = list(_unread(config))
+  if config.quantizer.name == "unit" and config.quantizer.width > _WIDEST_UNIT:
+    found.append(
+      f"quantizer.width {config.quantizer.width} is wide for directions: with "
+      "quantizer.name=unit about 8 use more of the codes (Yu et al. 2022)"
+    )
   model, options = config.model, config.adversary
   sides = [model.resolution // 2**i for i in range(len(model.multipliers))]
   found += [

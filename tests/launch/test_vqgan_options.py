@@ -45,6 +45,10 @@ def test_levels_of_a_finite_quantizer_decide_its_sizes():
     ({"quantizer__width": 0}, "width 0 must be at least 1"),
     ({"quantizer__dead_after": 0}, "dead_after 0 must be at least 1"),
     ({"data__target": "segmentation"}, "num_labels 0 must be at least 1"),
+    (
+      {"data__target": "segmentation", "data__num_labels": 5},
+      "adversary.weight 0.8: a discriminator .* --config.adversary.weight=0",
+    ),
   ],
 )
 def test_what_contradicts_itself_is_refused(fields, message):
@@ -63,6 +67,7 @@ def test_what_contradicts_itself_is_refused(fields, message):
     ({"adversary__warmup": -1}, "adversary.warmup -1"),
     ({"adversary__weight": -0.5}, "adversary.weight -0.5"),
     ({"adversary__r1_every": 0}, "adversary.r1_every 0 must be at least 1"),
+    ({"adversary__lecam_decay": 1}, "lecam_decay 1.0 must be at least 0 and"),
   ],
 )
 def test_a_discriminator_that_cannot_be_is_refused(fields, message):
@@ -87,6 +92,11 @@ def test_a_discriminator_that_cannot_be_is_refused(fields, message):
     ({"data__target": "depth", "data__channels": 1}, "data.channels 1 has no"),
     ({"loss__lpips_heads": "x"}, "'x' has no effect while loss.perceptual is"),
     ({"adversary__r1_every": 4}, "r1_every 4 .* while adversary.r1 is 0.0"),
+    ({"adversary__lecam_decay": 0.9}, "lecam_decay 0.9 .* adversary.lecam is"),
+    (
+      {"quantizer__name": "unit", "quantizer__width": 33},
+      "quantizer.width 33 is wide for directions: .* about 8",
+    ),
     ({"optimizer__schedule": "constant"}, "optimizer.final 0.1 has no effect"),
     ({"optimizer__name": "sgd", "optimizer__b2": 0.5}, "optimizer.b2 0.5"),
     ({"model__attention": "(16, 15)"}, "attention 15 is at no level: .*32, 16"),
@@ -114,6 +124,19 @@ def test_label_maps_do_not_read_the_error_of_images():
 def test_nothing_is_said_of_a_discriminator_that_is_not_asked_for():
   fields = {"adversary__start": 99, "adversary__r1_every": 3}
   assert not vqgan.remarks(_config("vqgan_scenes.py:vqvae,tiny", **fields))
+
+
+def test_narrow_directions_are_not_remarked_on():
+  found = vqgan.remarks(_config(quantizer__name="unit", quantizer__width=32))
+  assert not any("is wide" in line for line in found)
+
+
+def test_the_decay_of_lecam_is_that_of_the_config():
+  config = _config(adversary__lecam=0.1, adversary__lecam_decay=0.5)
+  assert vqgan.make_adversary(config).lecam_decay == 0.5
+  with config.unlocked():
+    del config.adversary.lecam_decay
+  assert vqgan.make_adversary(config).lecam_decay == 0.99
 
 
 def test_a_dry_run_tells_them_too():
