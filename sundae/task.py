@@ -128,6 +128,7 @@ class SundaeTask:
     *,
     guided: bool = False,
     frames: int = 0,
+    start: tuple[int, int] | None = None,
   ) -> task_lib.Samples:
     """Sample one image a key.
 
@@ -139,6 +140,8 @@ class SundaeTask:
       settings: of the steps.
       guided: see `decode.sample`.
       frames: see `decode.sample`; of the model's grid only.
+      start: row and column of a given picture on a larger canvas, in codes;
+        see `windows.places`.
 
     Returns:
       Samples whose tokens are the codes int32 [b, h, w].
@@ -155,7 +158,7 @@ class SundaeTask:
         f"frames {frames} of a larger canvas are not kept: ask 0"
       )
     else:
-      codes, info = windows.sample(*inputs, guided=guided)
+      codes, info = windows.sample(*inputs, guided=guided, start=start)
     images = self.decode(state.frozen, codes)
     sizes = jnp.tile(jnp.int32(images.shape[1:3]), (len(images), 1))
     return task_lib.Samples(images, sizes, tokens=codes, info=info)

@@ -23,6 +23,24 @@ def test_windows_advance_by_half_and_end_at_the_border(size, rows, cols):
   assert corners.tolist() == [[i, j] for i in rows for j in cols]
 
 
+@pytest.mark.parametrize("grid", [(4, 4), (2, 6)])
+@pytest.mark.parametrize("more", [(8, 8), (5, 0), (9, 14)])
+@pytest.mark.parametrize("given", [False, True])
+def test_every_window_overlaps_what_is_known(grid, more, given):
+  size = tuple(a + b for a, b in zip(grid, more))
+  start = tuple(x // 2 for x in more) if given else None
+  corners = windows.places(size, grid, start)
+  plain = windows.places(size, grid)
+  assert sorted(corners.tolist()) == plain.tolist()
+  known = np.zeros(size, bool)
+  window = lambda at: np.s_[at[0] : at[0] + grid[0], at[1] : at[1] + grid[1]]
+  known[window(start or corners[0])] = True
+  for corner in corners if given else corners[1:]:
+    assert known[window(corner)].any()
+    known[window(corner)] = True
+  assert known.all()
+
+
 def test_canvas_smaller_than_the_grid_is_refused():
   with pytest.raises(ValueError, match="3x8 codes must be at least"):
     windows.places((3, 8), (4, 4))
