@@ -7,10 +7,12 @@
 
 2-10-2 layers of width 1024, 178M parameters, 2 unrolls; tiny: `:tiny`. RUN is a
 first stage, a run of `vqgan_ffhq.py` or what `launch.import_checkpoint` made;
-CODES is what `launch.tokenize` wrote with it. Published: FID 10.56 with 100
-steps, after two to four days on one GPU. The other sundae_* configs begin with
-this one and say what differs. Where we do better than the authors did, the
-comment says what they had; `model.reference` is their network.
+CODES is what `launch.tokenize` wrote with it. TFDS has no FFHQ: `data.ffhq`
+reads the 70,000 PNG files from the folder that `python -m launch.prepare ffhq
+--manual_dir=PICTURES` is given. Published: FID 10.56 with 100 steps, after two
+to four days on one GPU. The other sundae_* configs begin with this one and say
+what differs. Where we do better than the authors did, the comment says what
+they had; `model.reference` is their network.
 """
 
 import ml_collections
@@ -75,6 +77,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.sample.proportion = 0.5  # of drawn codes that are accepted
   config.sample.end_proportion = 0.5
   config.sample.confident = False  # True: the likeliest are
+  config.sample.confidence_noise = 1.0  # on their order; 0: none
   config.sample.argmax = False  # one more, greedy step
   config.sample.top_k = 0
 

@@ -29,6 +29,7 @@ NAMES = (
   "proportion",
   "end_proportion",
   "confident",
+  "confidence_noise",
   "argmax",
   "inpaint",
   "animate",
@@ -46,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
   flag("--end_proportion", type=float, help="of the last step")
   on_off = argparse.BooleanOptionalAction
   flag("--confident", action=on_off, help="accept the likeliest codes")
+  flag("--confidence_noise", type=float, help="on their order; 0: none")
   flag("--argmax", action=on_off, help="one more, greedy step")
   flag("--inpaint", type=Path, metavar="IMAGE", help="make a part of it anew")
   flag("--mask", help="that part: a picture, or TOP,LEFT,HEIGHT,WIDTH")

@@ -20,6 +20,7 @@ class Denoising:
     end_proportion: of the last step.
     confident: accept the likeliest, not any.
     argmax: one more, greedy step.
+    confidence_noise: scale of the noise on their order.
   """
 
   steps: int
@@ -29,6 +30,7 @@ class Denoising:
   end_proportion: float
   confident: bool
   argmax: bool
+  confidence_noise: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,9 @@ def from_config(config: ml_collections.ConfigDict, **fields) -> Request:
 
   Fields of `Denoising` are given as those of `Request` are. A temperature or
   proportion alone is that of the last step too.
+
+  Raises:
+    ValueError: noise on an order that is not asked for.
   """
   sample = config.sample
   defaults = {
@@ -124,6 +129,24 @@ def labels(request: Request, num_classes: int, null: bool) -> np.ndarray:
   return np.asarray(request.labels, np.int32)
 
 
+def need_class(request: Request, num_classes: int, null: bool) -> None:
+  """Check that the class of a given picture need not be guessed.
+
+  Args:
+    request: asks for labels, or not.
+    num_classes: of the model.
+    null: whether the null class was trained, which stands for any.
+
+  Raises:
+    ValueError: several classes, no null class, and no labels.
+  """
+  if request.given and request.labels is None and num_classes > 1 and not null:
+    raise ValueError(
+      f"which of the {num_classes} classes the given picture has is unknown, "
+      "and the model has no null class: give --labels=K"
+    )
+
+
 def guided(request: Request, null: bool) -> bool:
   """Say whether samples are guided, which takes the model twice.
 
@@ -139,9 +162,20 @@ def guided(request: Request, null: bool) -> bool:
 
 
 def _denoising(sample, given) -> Denoising:
-  """Take what is given out of `given`, and the rest from the config."""
+  """Take what is given out of `given`, and the rest from the config.
+
+  Fields of `Denoising` that the config of an older run lacks have defaults.
+  """
   for name in ("temperature", "proportion"):
     if name in given:
       given.setdefault(f"end_{name}", given[name])
   names = [field.name for field in dataclasses.fields(Denoising)]
-  return Denoising(**{x: given.pop(x, sample[x]) for x in names})
+  fields = {name: sample[name] for name in names if name in sample}
+  asked = {name: given.pop(name) for name in names if name in given}
+  fields |= asked
+  if "confidence_noise" in asked and not fields["confident"]:
+    raise ValueError(
+      f"confidence_noise {asked['confidence_noise']} is of the order of "
+      "confidence: ask for confident too"
+    )
+  return Denoising(**fields)

@@ -35,8 +35,11 @@ class Settings:
     guidance: float; logits = null + guidance (label - null). Used by guided
       programs only.
     confident: bool; accept the proportion of drawn codes that the model finds
-      likeliest, at least one, instead of any. Gumbel noise on their
-      log-probabilities gives all a chance (Chang et al. 2022, sec. 3.2).
+      likeliest, at least one, instead of any.
+    confidence_noise: float; Gumbel noise of this scale on the log-probabilities
+      gives less likely ones a chance (after Chang et al. 2022, who let it fall
+      to 0). At 1 places are drawn in proportion to how likely their codes
+      are; 0 is the exact order.
     argmax: bool; one more step takes the likeliest code everywhere, in samples
       that did not finish by themselves.
   """
@@ -49,6 +52,7 @@ class Settings:
   top_p: jax.Array
   guidance: jax.Array
   confident: jax.Array
+  confidence_noise: jax.Array
   argmax: jax.Array
 
   @classmethod
@@ -63,6 +67,7 @@ class Settings:
     top_p=1.0,
     guidance=1.0,
     confident=False,
+    confidence_noise=1.0,
     argmax=False,
   ):
     """Build from numbers; temperature and proportion also as (start, end).
@@ -72,6 +77,13 @@ class Settings:
     """
     both = lambda x: np.broadcast_to(np.asarray(x, np.float32), (2,))
     inside = lambda x, low, high: ((low <= both(x)) & (both(x) <= high)).all()
+    for name, x in (
+      ("steps", steps),
+      ("min_steps", min_steps),
+      ("top_k", top_k),
+    ):
+      if not np.isfinite(x) or x != int(x):
+        raise ValueError(f"{name} {x} must be a whole number")
     if steps < 1 or min_steps < 0:
       raise ValueError(
         f"steps {steps} must be at least 1 and min_steps {min_steps} at least 0"
@@ -91,6 +103,10 @@ class Settings:
       raise ValueError(f"top_p {top_p} must be in (0, 1]")
     if not np.isfinite(guidance):
       raise ValueError(f"guidance {guidance} must be finite")
+    if not 0 <= confidence_noise < np.inf:
+      raise ValueError(
+        f"confidence_noise {confidence_noise} must be at least 0 and finite"
+      )
     return cls(
       np.int32(steps),
       np.int32(min_steps),
@@ -100,6 +116,7 @@ class Settings:
       np.float32(top_p),
       np.float32(guidance),
       np.bool_(confident),
+      np.float32(confidence_noise),
       np.bool_(argmax),
     )
 
@@ -237,7 +254,8 @@ def _accepted(keys, logits, drawn, keep, proportion, settings):
 
   def by_confidence():
     noise = jax.vmap(lambda key: jax.random.gumbel(key, keep.shape[1:]))(keys)
-    score = noise - logits_lib.cross_entropy(logits, drawn)  # [b, h, w]
+    score = -logits_lib.cross_entropy(logits, drawn)  # [b, h, w]
+    score += settings.confidence_noise * noise
     score = jnp.where(keep, -jnp.inf, score)
     flat = rearrange(score, "b h w -> b (h w)")
     rank = jnp.argsort(jnp.argsort(flat, axis=-1, descending=True), axis=-1)

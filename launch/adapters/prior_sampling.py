@@ -56,6 +56,7 @@ def make_sampler(
   keep = prior_given.kept(task, request)
   num_classes = task.model.num_classes
   null = bool(num_classes and task.class_drop)
+  request_lib.need_class(request, num_classes, null)
   labels = request_lib.labels(request, num_classes, null)
   guided = request_lib.guided(request, null)
   settings = decode.Settings.create(

@@ -23,6 +23,8 @@ from vqgan import arrays, frame
 Sampler = Callable[[state_lib.State, np.ndarray], task_protocol.Samples]
 # What shows the unknown part of a given picture.
 _GREY = 127
+# Lists of labels are padded to a multiple of this.
+_LABELS = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +72,14 @@ def make_requested_sampler(
   """Make the compiled sampler (state, global indices [b]) -> Samples.
 
   Sample i has the key fold_in(key, i) and the i-th of the requested labels, in
-  turn; without any, what is inpainted has the null class, if it was trained.
-  The samples' info has `steps` and `stopped`, `given` with a picture, and
-  `history` where an animation is asked for: codes [b, t, h, w], of the steps
-  that it shows. Another seed, picture, mask or setting compiles nothing anew,
-  nor do other labels of the same number.
+  turn; without any, what is inpainted has the null class, which then has to be
+  trained. The samples' info has `steps` and `stopped`, `given` with a picture,
+  and `history` where an animation is asked for: codes [b, t, h, w], of the
+  steps that it shows.
+
+  Another seed, picture, mask or setting of the steps compiles nothing anew, nor
+  do other labels (each 128 more of them do) or compositing. Guidance, a picture
+  or none, another size, and the number of steps of an animation do.
 
   Raises:
     ValueError: the request does not fit the model.
@@ -82,6 +87,7 @@ def make_requested_sampler(
   del config, measured
   num_classes = task.model.num_classes
   null = bool(num_classes and task.class_drop)
+  request_lib.need_class(request, num_classes, null)
   labels = request_lib.labels(request, num_classes, null)
   guided = request_lib.guided(request, null)
   if guided and (labels == num_classes).all():
@@ -102,14 +108,15 @@ def make_requested_sampler(
     guided,
     frames,
     corner=given.corner if given else None,
-    composite=request.composite,
   )
   inputs = {
     # NumPy: the same on every process.
     "key": np.asarray(jax.random.key_data(key)),
-    "labels": labels,
+    "labels": np.pad(labels, (0, -len(labels) % _LABELS)),
+    "num_labels": np.int32(len(labels)),
     "settings": settings,
     "given": given.arrays() if given else None,
+    "composite": np.bool_(request.composite),
   }
   return lambda state, indices: _draw(drawing, state, indices, **inputs)
 
@@ -124,7 +131,6 @@ class _Drawing:
     guided: see `decode.sample`.
     frames: see `decode.sample`.
     corner: see `Given`; None without one.
-    composite: whether to put known pixels back.
   """
 
   task: task_lib.SundaeTask
@@ -132,21 +138,49 @@ class _Drawing:
   guided: bool
   frames: int
   corner: tuple[int, int] | None
-  composite: bool
 
 
 @partial(jax.jit, static_argnums=0)
-def _draw(drawing, state, indices, *, key, labels, settings, given):
-  """Draw the samples of global indices [b]; given are arrays of `Given`."""
+def _draw(
+  drawing,
+  state,
+  indices,
+  *,
+  key,
+  labels,
+  num_labels,
+  settings,
+  given,
+  composite,
+):
+  """Draw the samples of global indices [b].
+
+  Args:
+    drawing: `_Drawing`.
+    state: a state.
+    indices: int32 [b].
+    key: the data of the job's key.
+    labels: int32, of which the first `num_labels` count.
+    num_labels: int32.
+    settings: `decode.Settings`.
+    given: None, or the arrays of `Given`.
+    composite: bool, whether to put known pixels back.
+  """
   task, frames = drawing.task, drawing.frames
   key = jax.random.wrap_key_data(key)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
-  label = labels[indices % len(labels)]
+  label = labels[indices % num_labels]
   condition = decode.nothing_given(label, drawing.grid)
   if given:
     condition = _condition(drawing, state, condition, given)
   samples = task.sample(
-    state, keys, condition, settings, guided=drawing.guided, frames=frames
+    state,
+    keys,
+    condition,
+    settings,
+    guided=drawing.guided,
+    frames=frames,
+    start=drawing.corner,
   )
   images, info = samples.images, {**samples.info, "label": label}
   if frames:
@@ -155,8 +189,8 @@ def _draw(drawing, state, indices, *, key, labels, settings, given):
     grey = jnp.full_like(given["image"], _GREY)
     shown = masks.composite(grey, given["image"], given["known"])
     info["given"] = jnp.broadcast_to(shown, images.shape)
-    if drawing.composite:
-      images = masks.composite(images, given["image"], given["known"])
+    put_back = given["known"] & composite
+    images = masks.composite(images, given["image"], put_back)
   return samples.replace(images=images, info=info)
 
 
@@ -182,6 +216,7 @@ def make_settings(request: request_lib.Request) -> decode.Settings:
     top_p=request.top_p,
     guidance=request.guidance,
     confident=denoising.confident,
+    confidence_noise=denoising.confidence_noise,
     argmax=denoising.argmax,
   )
 

@@ -127,7 +127,8 @@ def test_half_of_a_picture_is_kept(workdir, tmp_path):
   Image.fromarray(pixels).save(image)
   Image.fromarray(np.zeros((32, 32), np.uint8)).save(label_map)
   options = [f"--complete={image}", "--fraction=0.5"]
-  _draw(workdir, tmp_path / "out", *options, f"--condition={label_map}")
+  options += [f"--condition={label_map}", "--labels=3"]
+  _draw(workdir, tmp_path / "out", *options)
   drawn = sample.load(tmp_path / "out")
   codes = drawn["tokens"]
   task = runs.open_run(workdir).task
@@ -145,7 +146,14 @@ def test_half_of_a_picture_is_kept(workdir, tmp_path):
     (["--size=30x32"], "multiples of 4 from 32x32 on"),
     (["--guidance=2"], "class_drop"),
     (["--labels=25"], "label 25 must be"),
-    (["--complete=IMAGE", "--fraction=0.5"], "--condition=FILE too"),
+    (
+      ["--complete=IMAGE", "--fraction=0.5"],
+      "is unknown, and the model has no",
+    ),
+    (
+      ["--complete=IMAGE", "--fraction=0.5", "--labels=3"],
+      "--condition=FILE too",
+    ),
     (["--complete=IMAGE", "--fraction=2"], "fraction 2.0 must be in 0..1"),
     (["--condition=IMAGE"], "a label map of one channel"),
     (["--condition=BOXES"], "must be a picture, not .json"),

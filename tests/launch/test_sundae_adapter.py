@@ -1,5 +1,7 @@
 """The adapter of SUNDAE: what reaches the model, and pictures given to it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +79,7 @@ def test_every_setting_of_a_request_reaches_the_steps():
     "top_p": 0.6,
     "guidance": 2.5,
     "confident": True,
+    "confidence_noise": 0.25,
     "argmax": False,
   }
   made = sundae_sampling.make_settings(request.from_config(config, **asked))
@@ -89,6 +92,20 @@ def test_every_setting_of_a_request_reaches_the_steps():
   made = sundae_sampling.make_settings(alone)
   np.testing.assert_allclose(made.temperature, 0.2)
   np.testing.assert_allclose(made.proportion, 0.7)
+
+
+def test_noise_on_the_order_belongs_to_confidence():
+  config = flags.load("configs/sundae_scenes.py:tiny")
+  with pytest.raises(ValueError, match="ask for confident too"):
+    request.from_config(config, confidence_noise=0.0)
+
+
+def test_config_of_an_older_run_has_the_noise_of_its_day():
+  config = flags.load("configs/sundae_scenes.py:tiny")
+  with config.unlocked():
+    del config.sample["confidence_noise"]
+  made = sundae_sampling.make_settings(request.from_config(config))
+  assert made.confidence_noise == 1
 
 
 def _given(known):
@@ -131,6 +148,71 @@ def test_mask_of_another_size_than_the_picture_is_refused():
       sundae_sampling.read_given(tiny.make_task(), asked, tiny.GRID)
 
 
+class _Follower:
+  """A model that draws code 20 where it sees it four times, else code 0."""
+
+  grid, num_codes, num_classes = tiny.GRID, 26, 0
+
+  def apply(self, params, codes, label):
+    """Return logits [b, h, w, v]."""
+    seen = (codes == 20).sum((1, 2), keepdims=True) >= 4
+    return 9e9 * jax.nn.one_hot(jnp.where(seen, 20 + 0 * codes, 0), 26)
+
+
+def test_far_outpainting_goes_on_from_the_picture():
+  config = flags.load("configs/sundae_scenes.py:tiny")
+  made = tiny.make_task()
+  asked = request.from_config(
+    config,
+    given="inpaint",
+    image=np.full((8, 8, 3), 200, np.uint8),  # code 20
+    known=np.ones((8, 8), bool),
+    size=(24, 24),
+    steps=2,
+    temperature=0.0,
+    proportion=1.0,
+  )
+  sampler = sundae.make_requested_sampler(
+    config,
+    dataclasses.replace(made, model=_Follower()),
+    {},
+    jax.random.key(0),
+    asked,
+  )
+  samples = sampler(tiny.init_task(made), np.arange(2, dtype=np.int32))
+  assert (samples.tokens == 20).all()
+
+
+@pytest.mark.parametrize(
+  ("drop", "given", "labels", "expected"),
+  [
+    (0.0, None, None, [0, 1]),
+    (0.0, "inpaint", (1,), [1]),
+    (0.1, "inpaint", None, [2]),
+    (0.0, "inpaint", None, None),
+  ],
+)
+def test_class_of_a_given_picture_is_never_guessed(
+  drop, given, labels, expected
+):
+  config = flags.load("configs/sundae_scenes.py:tiny")
+  made, known = tiny.make_task(class_drop=drop), np.zeros((8, 8), bool)
+  asked = request.from_config(config, given=given, labels=labels)
+  if given:
+    asked = dataclasses.replace(
+      asked, image=np.zeros((8, 8, 3), np.uint8), known=known
+    )
+  make = lambda: sundae.make_requested_sampler(
+    config, made, {}, jax.random.key(0), asked
+  )
+  if expected is None:
+    with pytest.raises(ValueError, match=r"which of the 2 classes.*--labels=K"):
+      make()
+    return
+  samples = make()(tiny.init_task(made), np.arange(2, dtype=np.int32))
+  assert sorted({*samples.info["label"].tolist()}) == expected
+
+
 def test_another_seed_setting_or_picture_compiles_nothing_anew():
   config = flags.load("configs/sundae_scenes.py:tiny")
   made = tiny.make_task(class_drop=0.1)
@@ -156,9 +238,12 @@ def test_another_seed_setting_or_picture_compiles_nothing_anew():
   first = draw(0, (0,), np.s_[:4], steps=3)
   with turns.count_compilations() as later:
     other = draw(
-      1, (1,), np.s_[:, 2:], steps=5, temperature=0.7, confident=True
+      1, (1, 0, 2), np.s_[:, 2:], steps=5, temperature=0.7, confident=True
     )
+    back = draw(1, (1,), np.s_[:4], composite=True)
   assert later[0] == 0
+  assert other.info["label"].tolist() == [1, 0, 2, 1]
+  assert (back.images[:, 4:] == back.info["given"][:, 4:]).all()
   assert (first.tokens[:, 2:] == first.tokens[:1, 2:]).all()
   assert (other.tokens[:, :, 0] == other.tokens[:1, :, 0]).all()
   assert (first.tokens != other.tokens).any()

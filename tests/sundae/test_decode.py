@@ -119,6 +119,33 @@ def test_confidence_takes_likely_places_first_and_exactly_so_many():
     assert 7 - same <= new <= 7
 
 
+def test_noise_of_confidence_is_as_large_as_is_asked():
+  # Place (i, j) draws code 0 with a confidence of its own.
+  score = jnp.asarray(np.random.default_rng(0).permutation(16).reshape(GRID))
+  table = jnp.zeros((3, *GRID, V)).at[..., 0].set(0.01 + 0.35 * score)
+  keep = jnp.zeros((400, *GRID), bool)
+  condition = decode.Condition(
+    jnp.zeros(400, jnp.int32), jnp.zeros((400, *GRID), jnp.int32), keep
+  )
+  shares = {}
+  for noise in (0.0, 0.01, 1.0, 1e4):
+    settings = _settings(
+      1,
+      proportion=0.25,
+      confident=True,
+      temperature=0.0,
+      confidence_noise=noise,
+    )
+    codes, info = _run(frames=2)(table, _keys(400), condition, settings)
+    wrong = info["history"][:, 0] != 0
+    taken = jnp.sum((codes == 0) & wrong, axis=0) / jnp.sum(wrong, axis=0)
+    shares[noise] = taken
+  np.testing.assert_array_equal(shares[0.0], score >= 12)
+  np.testing.assert_allclose(shares[1e4], 0.25, atol=0.1)
+  best = [shares[noise][score >= 12].mean() for noise in (0.01, 1.0, 1e4)]
+  assert best[0] > best[1] + 0.05 > best[2] + 0.1
+
+
 def test_schedules_include_both_ends():
   at = lambda step, steps: float(
     decode.schedule(jnp.array([1.0, 0.7]), step, steps)
@@ -243,6 +270,7 @@ def test_changing_settings_compiles_nothing_anew():
   for settings in (
     _settings(11, temperature=(1.0, 0.5), proportion=(0.2, 0.9)),
     _settings(2, min_steps=4, top_k=2, top_p=0.4, confident=True, argmax=True),
+    _settings(confident=True, confidence_noise=0.0),
   ):
     run(_params(), _keys(seed=3), _plain(label=1), settings)
   assert run._cache_size() == 1
@@ -270,6 +298,12 @@ def test_guidance_of_one_is_the_labelled_model_and_of_zero_the_null():
     {"proportion": (0.5, float("nan"))},
     {"guidance": float("inf")},
     {"steps": 2**31},
+    {"steps": 2.5},
+    {"steps": float("nan")},
+    {"min_steps": 0.5},
+    {"top_k": 1.5},
+    {"confidence_noise": -1.0},
+    {"confidence_noise": float("inf")},
   ],
 )
 def test_settings_out_of_range_are_refused(bad):
