@@ -1,14 +1,15 @@
 """SUNDAE on ImageNet's codes by class, 256 pixels, f16.
 
     python -m launch.train --config=configs/sundae_imagenet.py \
-        --config.tokenizer.weights=RUN --workdir=DIR
+        --config.tokenizer.weights=RUN --config.optimizer.peak=3e-5 \
+        --workdir=DIR
     python -m launch.train --config=configs/sundae_imagenet.py:large \
         --config.tokenizer.weights=RUN --workdir=DIR
 
 2-12-2 layers with 8 heads, or 2-16-2 with 12 (`:large`), 3 unrolls (McKinney &
 Willcocks 2022); tiny: `:tiny` or `:large,tiny`. RUN is a first stage, such as a
 run of `vqgan_imagenet.py`. The rate of the smaller one, 1e-6, is the authors'
-last: read it as late fine-tuning.
+last: read it as late fine-tuning, and train from scratch with 3e-5, as above.
 """
 
 import ml_collections
