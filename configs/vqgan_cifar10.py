@@ -10,7 +10,7 @@ LPIPS, which would need its weights. Nobody published a score.
 
 import ml_collections
 
-from configs import vqgan_imagenet
+from configs import _cifar10, vqgan_imagenet
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -19,12 +19,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.name = "cifar10"
   config.data.eval_split = "test"
   config.data.size = (32, 32)
-  config.model.channels = 64
-  config.model.multipliers = (1, 2, 4)
-  config.model.attention = (8,)
-  config.model.resolution = 32
-  config.model.z_channels = 64
-  config.quantizer.width = 16
+  _cifar10.first_stage(config)
   config.loss.pixel = "l2"
   config.loss.perceptual = 0.0
   config.adversary.weight = 0.8

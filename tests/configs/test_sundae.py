@@ -15,6 +15,7 @@ FULL = {
   "sundae_ffhq1024.py:2-14-2": None,
   "sundae_mnist": None,
   "sundae_fashion_mnist": None,
+  "sundae_cifar10": None,
   "sundae_scenes": None,
   "sundae_folder": None,
 }

@@ -21,6 +21,7 @@ FULL = {
   "vqgan_open_images": None,
   "vqgan_folder": None,
   "vqgan_folder.py:64": None,
+  "vqgan_cifar10": None,
   "vqgan_scenes": None,
   "vqgan_scenes.py:vqvae": None,
 }
