@@ -34,6 +34,7 @@ class Figure:
   low: float | None = None
   high: float | None = None
   blind: float | None = None
+  note: str = ""
 
   @property
   def passed(self) -> bool:
@@ -189,7 +190,13 @@ def table(figures: Sequence[Figure]) -> str:
   missed = sum(not figure.passed for figure in figures)
   if missed:
     lines.append(f"{missed} of {len(figures)} figures miss their bar")
+  lines += notes(figures)
   return "\n".join(line.rstrip() for line in lines)
+
+
+def notes(figures: Sequence[Figure]) -> list[str]:
+  """Write out what has to be said of figures, a line each."""
+  return [f"{figure.name}: {figure.note}" for figure in figures if figure.note]
 
 
 def bar(figure: Figure) -> str:

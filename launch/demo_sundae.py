@@ -9,8 +9,10 @@ pictures, and ends with a table of figures beside their bars and the path of a
 page with all pictures. Started again, it goes on where it was.
 """
 
+import functools
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -18,6 +20,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from data.scenes import rules
 from launch import (
   animation,
   demo_figures,
@@ -37,12 +40,23 @@ from launch import (
 from launch.adapters import sundae_sampling
 from sundae import decode
 from training import state as state_lib
+from training import task as task_protocol
 
 _NUM_SAMPLES = 128
 _BATCH = 32
 _INPAINTED = 32  # held-out pictures
 _RESULTS = 3  # for each of them
 _SHOWN = 6
+# A main object is hidden where the kept half has at most this share of it.
+_SEEN = 0.02
+_HIDDEN = "hidden objects inpainted, colour right (share)"
+_NULL = "the same without the class (share)"
+_GREYED = "the same, the hole greyed before it is encoded (share)"
+_CONTROL = (
+  "the control of the line above: the first stage sees a whole picture as it "
+  "encodes it (attention, group norms), so that the codes that are kept can "
+  "tell of the half that is not; here that half was grey before"
+)
 
 
 @errors.command
@@ -114,11 +128,12 @@ def show(
   held_out, known = read(scenes.data.eval_split), read(scenes.data.split)
 
   count = min(_INPAINTED, len(held_out.images))
-  given, results, kept = inpaint_halves(run, job.state, held_out, count)
-  halves = demo_figures.Pictures(
-    results.reshape(-1, *results.shape[2:]),
-    np.repeat(held_out.labels[:count], _RESULTS),
+  inpaint = functools.partial(
+    inpaint_halves, run, job.state, jax.jit(run.task.sample)
   )
+  few = demo_figures.Pictures(held_out.images[:count], held_out.labels[:count])
+  given, results, kept = inpaint(few, results=_RESULTS)
+  halves = _as_pictures(results, few.labels)
   figures = [
     *demo_figures.of_samples(samples, known, held_out, colour=0.9),
     demo_figures.Figure(
@@ -127,6 +142,7 @@ def show(
       low=0.9,
       blind=demo_figures.colour_right_blind(halves),
     ),
+    *of_hidden(held_out, count * _RESULTS, inpaint),
     demo_figures.Figure("codes kept exactly (share)", kept, low=1.0),
     demo_figures.Figure(
       "distance between results (of real within a class)",
@@ -155,19 +171,62 @@ def show(
   return figures
 
 
+def of_hidden(
+  held_out: demo_figures.Pictures,
+  most: int,
+  inpaint: Callable[..., tuple[np.ndarray, np.ndarray, float]],
+) -> list[demo_figures.Figure]:
+  """Measures colours of main objects that lie in the hole; none of none.
+
+  Elsewhere the half that is kept may show the object, and no model is needed.
+
+  Args:
+    held_out: pictures.
+    most: of them that are inpainted.
+    inpaint: `inpaint_halves` of pictures.
+  """
+  mine = rules.main_object(held_out.images)
+  seen = mine[:, :, : mine.shape[2] // 2].sum((1, 2))
+  hidden = np.flatnonzero(seen <= _SEEN * mine.sum((1, 2)))[:most]
+  if not len(hidden):
+    return []
+  pictures = demo_figures.Pictures(
+    held_out.images[hidden], held_out.labels[hidden]
+  )
+
+  def figure(name, note="", **options):
+    made = _as_pictures(inpaint(pictures, **options)[1], pictures.labels)
+    right = demo_figures.colour_right(made)
+    blind = demo_figures.colour_right_blind(made)
+    return demo_figures.Figure(name, right, blind=blind, note=note)
+
+  return [
+    figure(_HIDDEN, note=f"{len(hidden)} pictures"),
+    figure(_NULL, told=False),
+    figure(_GREYED, note=_CONTROL, told=False, greyed=True),
+  ]
+
+
 def inpaint_halves(
   run: runs.Run,
   state: state_lib.State,
-  held_out: demo_figures.Pictures,
-  count: int,
+  draw: Callable[..., task_protocol.Samples],
+  pictures: demo_figures.Pictures,
+  *,
+  results: int = 1,
+  told: bool = True,
+  greyed: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-  """Makes the right halves of pictures anew, told their labels.
+  """Makes the right halves of pictures anew.
 
   Args:
     run: opened.
     state: its state.
-    held_out: pictures.
-    count: how many of them.
+    draw: the compiled `sample` of its task.
+    pictures: n of them.
+    results: for each.
+    told: the pictures' labels, or else the null class.
+    greyed: whether the right halves are grey before they are encoded.
 
   Returns:
     What was given, uint8 [n, h, w, 3], the results [n, results, h, w, 3], and
@@ -175,26 +234,31 @@ def inpaint_halves(
   """
   task = run.task
   settings = sundae_sampling.make_settings(request.from_config(run.config))
-  rows = jnp.asarray(held_out.images[:count])
+  given = pictures.images.copy()
+  given[:, :, given.shape[2] // 2 :] = 127
+  rows = jnp.asarray(given if greyed else pictures.images)
   codes = jax.jit(task.codes)(state.frozen, {task.tokenizer.input: rows})
   wide = task.model.grid[1]
-  repeat = lambda x: jnp.repeat(x, _RESULTS, axis=0)
+  repeat = lambda x: jnp.repeat(x, results, axis=0)
   keep = jnp.broadcast_to(jnp.arange(wide) < wide // 2, codes.shape)
-  condition = decode.Condition(
-    label=repeat(jnp.asarray(held_out.labels[:count], jnp.int32)),
-    codes=repeat(codes),
-    keep=repeat(keep),
-  )
-  keys = jax.random.split(jax.random.key(0), count * _RESULTS)
-  samples = jax.jit(task.sample)(state, keys, condition, settings)
+  label = jnp.asarray(pictures.labels, jnp.int32)
+  if not told:
+    label = jnp.full_like(label, task.model.num_classes)
+  condition = decode.Condition(repeat(label), repeat(codes), repeat(keep))
+  keys = jax.random.split(jax.random.key(0), len(given) * results)
+  samples = draw(state, keys, condition, settings)
   same = np.asarray(samples.tokens == condition.codes)[
     np.asarray(condition.keep)
   ]
-  results = np.asarray(samples.images)
-  given = held_out.images[:count].copy()
-  given[:, :, given.shape[2] // 2 :] = 127
-  results = results.reshape(count, _RESULTS, *given.shape[1:])
-  return given, results, float(same.mean())
+  made = np.asarray(samples.images)
+  made = made.reshape(len(given), results, *given.shape[1:])
+  return given, made, float(same.mean())
+
+
+def _as_pictures(results, labels):
+  """Return results [n, k, h, w, 3] for labels [n] one after another."""
+  flat = results.reshape(-1, *results.shape[2:])
+  return demo_figures.Pictures(flat, np.repeat(labels, results.shape[1]))
 
 
 def _spread(results):

@@ -58,6 +58,7 @@ def _of_file(content, path: Path, dataset) -> Iterator[dict[str, Any]]:
       "name": f"figures of the {path.stem}, step {step}",
       "head": list(rows[0]),
       "rows": [list(row.values()) for row in rows],
+      "remarks": demo_figures.notes(figures),
     }
   elif "scores" in content:
     yield from _of_pictures(content, step, content.get("published") or dataset)

@@ -32,14 +32,19 @@ def colour(images: np.ndarray) -> np.ndarray:
   return np.where(counts.any(-1), counts.argmax(-1), -1)
 
 
+def main_object(images: np.ndarray) -> np.ndarray:
+  """Return where the main object's colour is, bool [n, h, w]."""
+  nearest = _nearest(images)
+  mine = nearest == _counts(nearest).argmax(-1)[:, None, None]
+  return mine & (nearest >= 0)
+
+
 def place(images: np.ndarray) -> np.ndarray:
   """Return the middle of the main object (x, y) in 0..1, float64 [n, 2].
 
   The centroid of the pixels of its colour; NaN where there is no object.
   """
-  nearest = _nearest(images)
-  mine = nearest == _counts(nearest).argmax(-1)[:, None, None]
-  mine &= nearest >= 0
+  mine = main_object(images)
   total = mine.sum((1, 2))
   h, w = mine.shape[1:]
   x = (mine.sum(1) * ((np.arange(w) + 0.5) / w)).sum(-1)

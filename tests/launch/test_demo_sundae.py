@@ -1,8 +1,9 @@
 """The SUNDAE demo and comparison, small: everything appears, and goes on."""
 
+import numpy as np
 import pytest
 
-from launch import compare_sundae, demo_sundae, errors, flags
+from launch import compare_sundae, demo_figures, demo_sundae, errors, flags
 from training import rundir
 
 
@@ -14,8 +15,15 @@ def test_small_demo_draws_everything(tmp_path, capsys):
   kept = next(x for x in printed.splitlines() if x.startswith("codes kept"))
   assert "MISSED" not in kept
   assert "inpainted halves, colour right" in printed
+  page = (tmp_path / "run" / "report.html").read_text()
+  for said in (
+    "hidden objects inpainted, colour right",
+    "the same without the class",
+    "the hole greyed before it is encoded (share): the control",
+  ):
+    assert said in printed and said in page
   run = tmp_path / "run"
-  assert (run / "report.html").stat().st_size > 50_000
+  assert len(page) > 50_000
   assert (run / "demo" / "denoising.gif").is_file()
   names = {path.stem.split("-", 1)[-1] for path in run.glob("samples/*")}
   assert {"samples-beside-real", "given-results-real", "denoising"} <= names
@@ -31,6 +39,37 @@ def test_small_comparison_lists_what_was_asked_for(tmp_path, capsys):
   for name in ("ours", "reference", "autoregressive", "20 and argmax"):
     assert any(line.startswith(name) for line in printed.splitlines()), name
   assert (tmp_path / "tables.txt").read_text() == printed
+
+
+def test_only_hidden_objects_are_counted_told_and_not_told():
+  blank = np.full((5, 8, 8, 3), 127, np.uint8)
+  red = (200, 30, 30)
+  blank[0, 2:6, 5:8] = red  # in the hole
+  blank[1, 2:6, 1:4] = red
+  blank[2, 2:6, 3:7] = red  # a part of it is kept
+  blank[3, 0:8, 4:8] = red
+  labels, asked = np.arange(5), []
+
+  def inpaint(pictures, **options):
+    asked.append((pictures.labels.tolist(), options))
+    return pictures.images, pictures.images[:, None], 1.0
+
+  pictures = demo_figures.Pictures(blank, labels)
+  told, null, greyed = demo_sundae.of_hidden(pictures, 2, inpaint)
+  assert [x for x, _ in asked] == [[0, 3]] * 3
+  assert [options for _, options in asked] == [
+    {},
+    {"told": False},
+    {"told": False, "greyed": True},
+  ]
+  assert told.value == null.value == greyed.value == 1
+  assert told.blind is not None and greyed.note.startswith("the control")
+  assert (
+    demo_sundae.of_hidden(
+      demo_figures.Pictures(blank[1:3], labels[1:3]), 2, inpaint
+    )
+    == []
+  )
 
 
 def test_unknown_variant_is_refused(tmp_path, capsys):
