@@ -22,7 +22,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.resolution = 1024
   config.quantizer.num_codes = 8192
   config.adversary.weight = 0.5
-  config.adversary.start = 15_001
+  config.adversary.start = 15_000  # as in the authors' file
   config.adversary.peak = config.optimizer.peak = 4e-5  # 5e-6 x 8
   config.train.batch_size = 8
   config.train.remat = True

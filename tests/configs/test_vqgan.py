@@ -36,6 +36,23 @@ def test_full_size_model_builds_with_the_published_count(name):
   assert ("discriminator" in state.params) == bool(config.adversary.weight)
 
 
+def test_megapixel_stage_is_that_of_its_authors():
+  config = forms.load("vqgan_ffhq1024")
+  _, state = forms.abstract(config)
+  millions = {
+    name: round(forms.count(part) / 1e6, 1)
+    for name, part in state.params["generator"].items()
+  }
+  assert (millions["encoder"], millions["decoder"]) == (27.7, 45.5)
+  loss, adversary = config.loss, config.adversary
+  assert (loss.perceptual, loss.pixel, loss.codebook) == (1.0, "l1", 1.0)
+  assert (adversary.weight, adversary.start) == (0.5, 15_000)
+  for rate in (config.optimizer.peak, adversary.peak):
+    assert rate / config.train.batch_size == pytest.approx(5e-6)
+  assert config.optimizer.schedule == adversary.schedule == "constant"
+  assert (config.quantizer.num_codes, config.quantizer.width) == (8192, 256)
+
+
 @pytest.mark.parametrize("name", FULL)
 def test_tiny_changes_only_numbers_and_the_dataset(name):
   assert not forms.misfits(name)
