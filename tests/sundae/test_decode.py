@@ -99,6 +99,15 @@ def test_accepted_share_is_the_proportion():
     assert abs(left - 0.75) < 0.02
 
 
+def test_places_are_accepted_independently_of_each_other():
+  n = 2000
+  params = jnp.full((3, *GRID, V), -1e9).at[..., 0].set(0.0)
+  settings = _settings(1, proportion=0.5)
+  codes, _ = _run(frames=2)(params, _keys(n), _plain(n), settings)
+  taken = np.asarray(codes == 0).reshape(n, -1)
+  assert abs(np.corrcoef(taken.T) - np.eye(taken.shape[1])).max() < 0.1
+
+
 def test_confidence_takes_likely_places_first_and_exactly_so_many():
   # Rows 0 and 1 are certain, the others nearly uniform.
   params = _params(0.01).at[:, :2, :, 5].set(60.0)
@@ -253,6 +262,34 @@ def test_a_sample_depends_on_its_own_key_only(network):
   np.testing.assert_array_equal(info["steps"][order], moved["steps"])
   # And on its key it does depend.
   assert (run(_keys(seed=1), condition, settings)[0] != codes).any()
+
+
+@pytest.mark.parametrize("confident", [False, True])
+def test_neighbours_change_nothing_of_a_sample(network, confident):
+  run, _ = network
+  settings = _settings(temperature=1.0, confident=confident, argmax=True)
+  rng = np.random.default_rng(0)
+
+  def draw(seed, mine):
+    """Draw with neighbours of a seed around sample 1, the same in all."""
+    others = np.random.default_rng(seed)
+    keep = others.random((B, *GRID)) < 0.3
+    keep[1] = mine
+    codes = np.array(tiny.codes(B, seed=seed))
+    codes[1] = tiny.codes(1)[0]
+    label = others.integers(0, 3, B).astype(np.int32)
+    label[1] = 1
+    keys = _keys(seed=seed).at[1].set(_keys()[1])
+    condition = decode.Condition(*map(jnp.asarray, (label, codes, keep)))
+    return run(keys, condition, settings)
+
+  mine = rng.random(GRID) < 0.3
+  codes, info = draw(1, mine)
+  other, told = draw(2, mine)
+  assert (codes[0] != other[0]).any()
+  np.testing.assert_array_equal(codes[1], other[1])
+  np.testing.assert_array_equal(info["history"][1], told["history"][1])
+  assert info["steps"][1] == told["steps"][1]
 
 
 def test_any_place_may_change_at_any_step(network):
