@@ -166,7 +166,10 @@ def test_lpips_is_looked_for_before_a_split_is_encoded(
 
 @pytest.mark.slow
 def test_two_processes_have_the_statistics_and_codes_of_one(images, tmp_path):
-  overrides = [f"--config.{name}={value}" for name, value in _fields(images)]
+  # More codes than are used, so that some restart.
+  more = {"quantizer.num_codes": "64", "quantizer.dead_after": "1"}
+  fields = _fields(images, **more)
+  overrides = [f"--config.{name}={value}" for name, value in fields]
   command = ["--config=configs/vqgan_scenes.py:tiny", *overrides]
   for name, start in (("one", processes.alone), ("two", processes.pair)):
     run = tmp_path / name
@@ -191,6 +194,24 @@ def test_two_processes_have_the_statistics_and_codes_of_one(images, tmp_path):
   for left, right in zip(*map(jax.tree.leaves, stats)):
     np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
   assert np.abs(jax.tree.leaves(stats[0])[0]).max() > 0
+  books = [x.state.params["generator"]["quantizer"] for x in states]
+  counters = [x.state.model_state["quantizer"] for x in states]
+  for left, right in (books, counters):
+    for name in left:
+      np.testing.assert_allclose(
+        left[name], right[name], rtol=1e-4, atol=1e-5, err_msg=name
+      )
+  assert counters[0].keys() == {"counts", "idle", "sums"}
+  assert counters[0]["idle"].max() > 0
+  with np.load(images) as held:
+    pictures = np.concatenate([held["train_images"], held["validation_images"]])
+  codes = []
+  for name in ("one", "two"):
+    stage = first_stages.load(str(tmp_path / name))
+    coder = first_stages.make_tokenizer(stage.config, (16, 16))
+    codes.append(np.asarray(jax.jit(coder.encode)(stage.params, pictures)))
+  np.testing.assert_array_equal(*codes)
+  assert len(np.unique(codes[0])) > 8
   files = [
     {
       path.relative_to(tmp_path / name): path.read_bytes()
