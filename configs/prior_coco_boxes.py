@@ -4,10 +4,11 @@
         --config.tokenizer.weights=RUN --workdir=DIR
 
 Scene layouts: up to 30 objects, a box each, and the crop; `:points` tells the
-centres of the boxes alone; tiny: `:tiny` or `:points,tiny`. Pictures of less
-than two objects are not learnt from; of more than 30, 30 are drawn (the authors
-leave such pictures out). RUN is a first stage of 8,192 codes. 32 layers of
-width 1280, 651M parameters (Esser et al. 2021, Table 8).
+centres of the boxes alone; tiny: `:tiny` or `:points,tiny`. Crops that show
+fewer than two objects are not learnt from, and of more than 30 objects 30 are
+drawn (the authors leave out pictures of fewer than two and of more than 30).
+RUN is a first stage of 8,192 codes. 32 layers of width 1280, 651M parameters
+(Esser et al. 2021, Table 8).
 """
 
 import ml_collections

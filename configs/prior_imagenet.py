@@ -63,8 +63,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.skeleton = ""  # of key points
   config.condition.vocabulary = 0  # of boxes and their places
   config.condition.most = 30  # boxes; of more, so many are drawn
-  # Boxes of a picture that is learnt from, and counts in an evaluation.
+  # Pictures with fewer boxes in their crop are not learnt from.
   config.condition.least = 0
+  config.condition.min_area = 1e-5  # of a box, as a share of the picture
   # Of boxes: "group,occluded,depiction,inside", or some of them.
   config.condition.flags = ""
   config.condition.points = False  # the centres of boxes instead

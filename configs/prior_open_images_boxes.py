@@ -4,7 +4,7 @@
         --config.tokenizer.weights=RUN --workdir=DIR
 
 As prior_coco_boxes.py, with the 601 classes of Open Images; the authors kept
-the most frequent of them. All four of the flags that they told need
+the most frequent of them. They told groups alone; all four flags need
 `--config.condition.vocabulary=9617` or more with these classes.
 """
 
@@ -23,5 +23,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.condition.vocabulary = 8192
   config.condition.flags = "group"
   config.condition.least = 2
+  config.condition.min_area = 1e-4
   config.model.layers, config.model.width = 32, 1280
   return prior_imagenet.variant(config, arg)

@@ -184,7 +184,7 @@ def run_variant(
         f"{folder} holds a run of {held} steps, not of {steps}: choose another "
         f"--workdir, or --num_steps={held}"
       )
-  path = folder / f"score-{num}.json"
+  path = folder / f"quality-{num}.json"
   if path.is_file():
     held = json.loads(path.read_text("utf-8"))
     both = {name: Quality(**held.pop(name)) for name in ("quality", "shuffled")}

@@ -53,9 +53,10 @@ _HIDDEN = "hidden objects inpainted, colour right (share)"
 _NULL = "the same without the class (share)"
 _GREYED = "the same, the hole greyed before it is encoded (share)"
 _CONTROL = (
-  "the control of the line above: the first stage sees a whole picture as it "
-  "encodes it (attention, group norms), so that the codes that are kept can "
-  "tell of the half that is not; here that half was grey before"
+  "the control of hidden objects without the class: the first stage sees a "
+  "whole picture as it encodes it (attention, group norms), so that the codes "
+  "that are kept can tell of the half that is not; here that half was grey "
+  "before"
 )
 
 
@@ -187,7 +188,8 @@ def of_hidden(
   """
   mine = rules.main_object(held_out.images)
   seen = mine[:, :, : mine.shape[2] // 2].sum((1, 2))
-  hidden = np.flatnonzero(seen <= _SEEN * mine.sum((1, 2)))[:most]
+  whole = mine.sum((1, 2))
+  hidden = np.flatnonzero((whole > 0) & (seen <= _SEEN * whole))[:most]
   if not len(hidden):
     return []
   pictures = demo_figures.Pictures(

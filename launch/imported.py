@@ -16,7 +16,7 @@ from vqgan import taming, taming_prior
 
 TOKENIZER, CONDITION = "tokenizer", "condition"  # files in the directory
 _UNLABELLED_FIRST = 183  # COCO-Stuff: their class 0 is our label 255
-# Steps before a discriminator learns of which no file says that it did.
+# Steps before a discriminator that is new learns.
 _NEW_CRITIC_START = 10_000
 _QUANTIZERS = {"Gumbel": "gumbel", "Nearest": "nearest"}
 
@@ -99,6 +99,7 @@ def second_stage(
     options.kind = "boxes" if points else stage.kind
   if stage.kind in ("boxes", "points"):
     options.points, options.vocabulary = points, stage.vocabulary
+    options.least = 2  # of all their configs
     # How many categories they had is not in their files: all that fit.
     options.num_labels = stage.vocabulary - 1
   if stage.kind == "keypoints":
@@ -142,8 +143,8 @@ def _adversary(
   if stage.critic is not None:
     options.channels = stage.critic.channels
     options.num_layers = stage.critic.num_layers
-    if steps is not None and "disc_start" in loss:
-      options.start = max(0, int(loss["disc_start"]) - steps)
+    left = int(loss.get("disc_start", 0)) - steps if steps is not None else 0
+    options.start = max(0, left)
   if stage.target == "segmentation":
     options.weight = 0.0
 

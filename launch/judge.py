@@ -17,7 +17,8 @@ def load(name: str) -> Judge:
   Args:
     name: "package.module:function"; found from the working directory too. The
       function is traced by JAX: (images uint8 [b, h, w, 3], labels int32 [b])
-      -> [b], larger is better. `jax.pure_callback` calls others.
+      -> [b], larger is better. `jax.pure_callback` calls others. A label may
+      be the null class, and is 0 without classes.
 
   Returns:
     The function; it raises ValueError for a result that is not [b] numbers.
@@ -36,7 +37,15 @@ def load(name: str) -> Judge:
     raise errors.CommandError(f"--score={name} is no function")
 
   def judge(images, labels):
-    scores = jnp.asarray(function(images, labels))
+    try:
+      scores = jnp.asarray(function(images, labels))
+    except (
+      jax.errors.TracerArrayConversionError,
+      jax.errors.ConcretizationTypeError,
+    ) as error:
+      raise errors.CommandError(
+        f"--score={name} is no function of JAX: call it by jax.pure_callback"
+      ) from error
     real = jnp.issubdtype(scores.dtype, jnp.floating) or jnp.issubdtype(
       scores.dtype, jnp.integer
     )

@@ -76,7 +76,11 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
     help="a JAX function of images uint8 [b, h, w, 3] and labels [b] that gives"
     " [b] numbers, larger is better: of several draws keep the best",
   )
-  add("--acceptance", type=float, help="share of draws that --score keeps: .05")
+  add(
+    "--acceptance",
+    type=float,
+    help="share of draws --score keeps, such as 0.05",
+  )
   denoising_flags.add(parser)
   add("--batch", type=_positive, help="samples at a time; changes rounding")
   add(

@@ -152,9 +152,9 @@ class PriorTask:
       "elements": ones * self.length,
       "pixels": ones * self.length * self.tokenizer.factor**2,
     }
-    counts = kinds.weights(self.condition, tokens)
-    counts = batch["mask"] if counts is None else batch["mask"] & counts
-    return {name: jnp.where(counts, row, 0.0) for name, row in rows.items()}
+    return {
+      name: jnp.where(batch["mask"], row, 0.0) for name, row in rows.items()
+    }
 
   def sample(
     self,
@@ -324,7 +324,7 @@ class PriorTask:
     logits = self.model.apply(
       params, fed, tokens, label, train=True, rngs={"dropout": keys[4]}
     )
-    counts = kinds.weights(self.condition, tokens)
+    counts = kinds.learnt(self.condition, tokens)
     counts = None if counts is None else counts[:, None]
     nats = logits_lib.cross_entropy(logits, sequence)
     loss = metrics_lib.Mean.of(nats, counts)

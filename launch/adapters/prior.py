@@ -85,6 +85,7 @@ def make_condition(
         most=options.most,
         flags=tuple(filter(None, options.get("flags", "").split(","))),
         least=options.get("least", 0),
+        min_area=options.get("min_area", objects.MIN_AREA),
       ),
       size,
     )

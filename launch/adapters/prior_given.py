@@ -18,7 +18,8 @@ from vqgan.conditions import figure, kinds, maps, objects
 # The first half of a picture is completed where nothing is said.
 _HALF = 0.5
 _JSON = {
-  "boxes": '[{"box": [top, left, bottom, right], "label": 3}, ...] in 0..1',
+  "boxes": '[{"box": [top, left, bottom, right], "label": 3}, ...] in 0..1, '
+  'and "flags": ["group"] for models that know them',
   "keypoints": "[[[row, column, found], ...], ...] in 0..1, a list a figure",
 }
 
@@ -151,7 +152,8 @@ def _condition(condition, value, size) -> dict[str, np.ndarray]:
     layout = condition.layout
     most = min(layout.most, frame.MAX_BOXES)
     found = _boxes(value, most, layout.num_classes)
-    return found | (_flags(value, layout) if layout.flags else {})
+    told = _flags(value, layout)
+    return found | (told if layout.flags else {})
   if not isinstance(condition, maps.Map):
     raise ValueError("--condition=FILE means nothing to this model")
   if condition.kind == "keypoints":
@@ -230,7 +232,7 @@ def _flags(value: Any, layout: objects.Layout) -> dict[str, np.ndarray]:
     if not known:
       raise ValueError(
         f"--condition has flags {names!r} that this model was not told: it "
-        f"knows {', '.join(layout.flags)}"
+        f"knows {', '.join(layout.flags) or 'none'}"
       )
     found[i] = sum(objects.FLAGS[name] for name in {*names})
   return {"box_flags": found[None]}

@@ -136,5 +136,7 @@ def _check(task, request):
   """Raise ValueError for what no prior, or not this one, can do."""
   if request.given and not 0 <= request.fraction <= 1:
     raise ValueError(f"fraction {request.fraction} must be in 0..1")
-  if not 0 < request.acceptance <= 1:
-    raise ValueError(f"acceptance {request.acceptance} must be in (0, 1]")
+  if request.score and not 0 < request.acceptance < 1:
+    raise ValueError(
+      f"acceptance {request.acceptance} must be above 0 and below 1"
+    )

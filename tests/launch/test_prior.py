@@ -90,6 +90,12 @@ def wrong(images, labels):
   return images.mean((1, 2))
 
 
+def plain(images, labels):
+  """Return a score by NumPy, which JAX cannot trace."""
+  del labels
+  return np.asarray(images).mean((1, 2, 3))
+
+
 def test_draws_are_chosen_by_a_function(workdir, tmp_path):
   plain = _draw(workdir, tmp_path / "plain")
   options = [f"--score={__name__}:bright", "--acceptance=0.2"]
@@ -107,8 +113,16 @@ def test_draws_are_chosen_by_a_function(workdir, tmp_path):
     (["--score=nowhere:bright"], "No module named 'nowhere'"),
     ([f"--score={__name__}:brihgt"], "has no attribute 'brihgt'"),
     ([f"--score={__name__}:__name__"], "is no function"),
+    ([f"--score={__name__}:plain"], "is no function of JAX"),
+    (
+      [f"--score={__name__}:bright", "--acceptance=1"],
+      "must be above 0 and below 1",
+    ),
     ([f"--score={__name__}:wrong"], "must give one number a picture, [4]"),
-    ([f"--score={__name__}:bright", "--acceptance=0"], "must be in (0, 1]"),
+    (
+      [f"--score={__name__}:bright", "--acceptance=0"],
+      "must be above 0 and below 1",
+    ),
   ],
 )
 def test_functions_that_cannot_choose_are_one_line(
@@ -207,6 +221,11 @@ def test_flags_of_boxes_are_read_from_json():
   for told in ("inside", ["occluded"], 3, [["group"]]):
     with pytest.raises(ValueError, match="it knows group, inside"):
       given(flags=told)
+  with config.unlocked():
+    config.condition.flags = ""
+  task = adapter.make_task(config, adapter.assumed(config))
+  with pytest.raises(ValueError, match="it knows none"):
+    given(flags=["group"])
 
 
 @pytest.mark.parametrize(

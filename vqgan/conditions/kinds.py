@@ -255,7 +255,7 @@ class Known:
     )
 
 
-def weights(condition: Condition, tokens: jax.Array | None) -> jax.Array | None:
+def learnt(condition: Condition, tokens: jax.Array | None) -> jax.Array | None:
   """Return which pictures [b] are learnt from, bool; None for all of them."""
   if not isinstance(condition, Scene) or not condition.layout.least:
     return None

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 MAX_OBJECTS = 30
-MIN_AREA = 1e-5
+MIN_AREA = 1e-5  # of the authors on COCO
 # An object's flags and their bits.
 FLAGS = {"group": 1, "occluded": 2, "depiction": 4, "inside": 8}
 
@@ -34,6 +34,7 @@ class Layout:
       objects' places are then those in the whole picture, else in the crop.
     most: objects that have room.
     least: objects below which nothing is learnt of a picture.
+    min_area: share of the picture that an object must exceed to be there.
   """
 
   num_tokens: int
@@ -43,6 +44,7 @@ class Layout:
   crop: bool = True
   most: int = MAX_OBJECTS
   least: int = 0
+  min_area: float = MIN_AREA
 
   def __post_init__(self):
     if self.num_classes < 1 or self.most < 1:
@@ -117,7 +119,7 @@ def tokens(
   crop = crop.astype(jnp.float32)
   share = crop[:, 2:] - crop[:, :2]  # [b, 2]
   area = (boxes[..., 2:] - boxes[..., :2]).prod(-1) * share.prod(-1)[:, None]
-  seen = (classes >= 0) & (area > MIN_AREA)  # [b, m]
+  seen = (classes >= 0) & (area > layout.min_area)  # [b, m]
   if layout.crop:
     start, size = (jnp.tile(x, 2)[:, None] for x in (crop[:, :2], share))
     boxes = start + boxes * size
