@@ -56,7 +56,8 @@ _CONTROL = (
   "the control of hidden objects without the class: the first stage sees a "
   "whole picture as it encodes it (attention, group norms), so that the codes "
   "that are kept can tell of the half that is not; here that half was grey "
-  "before"
+  "before, which also makes codes unlike those of training, so that much is "
+  "drawn grey"
 )
 
 

@@ -87,8 +87,6 @@ def test_first_stage_becomes_a_run_and_safetensors_are_read(tmp_path):
   assert stepped[0].params.keys() == {"generator", "discriminator"}
 
 
-
-
 @pytest.mark.parametrize(
   ("loss", "step", "expected"),
   [
