@@ -32,6 +32,18 @@ METRICS = ("fid", *scores.PAIRED)
 WITHOUT_LPIPS = "random features, so without LPIPS"
 
 
+def check(job: score_job.Job) -> None:
+  """Looks for all that `reconstruct` needs.
+
+  Raises:
+    CommandError: the task does not reconstruct.
+    WeightsMissing: those of LPIPS cannot be had.
+  """
+  _check_task(job.run)
+  if not (colourless_scores.needed(job.run.config) or job.net.random):
+    scores.open_lpips()
+
+
 def reconstruct(
   job: score_job.Job,
   num: int = 0,
@@ -49,10 +61,7 @@ def reconstruct(
     mesh: where the state lives; all devices by default.
   """
   run, args = job.run, job.args
-  if not tasks.offers(run.task, "reconstruct"):
-    raise errors.CommandError(
-      f"task {run.config.task} does not reconstruct: ask for fid"
-    )
+  _check_task(run)
   source = datasets.open_source(run.config, run.config.data.eval_split)
   if num and num < len(source):
     source = source_lib.Part(source, order.subset(num, len(source)))
@@ -104,6 +113,13 @@ def reconstruct(
     {**_named_reconstruction(found), **sums.means(), **usage},
     notes,
   )
+
+
+def _check_task(run):
+  if not tasks.offers(run.task, "reconstruct"):
+    raise errors.CommandError(
+      f"task {run.config.task} does not reconstruct: ask for fid"
+    )
 
 
 def _usage(job, batches) -> dict[str, float]:

@@ -55,17 +55,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _network(args, config) -> features.Network:
-  """Opens Inception, but where only colourless reconstructions are scored.
-
-  LPIPS is looked for too: a job does not find out after its samples.
-  """
-  colourless = colourless_scores.needed(config)
-  if {*args.metrics} == {RECONSTRUCTION} and colourless:
+  """Opens Inception, but where only colourless reconstructions are scored."""
+  if {*args.metrics} == {RECONSTRUCTION} and colourless_scores.needed(config):
     return colourless_scores.no_network()
-  net = scores.open_network(args.inception, args.preprocess)
-  if RECONSTRUCTION in args.metrics and not (colourless or net.random):
-    scores.open_lpips()
-  return net
+  return scores.open_network(args.inception, args.preprocess)
 
 
 def _wait_for_run(args: argparse.Namespace) -> None:
@@ -159,6 +152,8 @@ def score_checkpoint(
 ) -> None:
   """Makes the files of a checkpoint, with --watch those that are not there."""
   args = job.args
+  if any(RECONSTRUCTION in asked.metrics for asked in results):
+    reconstruction_scores.check(job)  # not after hours of samples
   for asked in results:
     if args.watch and sharding.agreed(asked.done(job.folder)):
       continue

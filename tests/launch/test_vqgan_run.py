@@ -150,8 +150,8 @@ def test_lpips_is_looked_for_before_a_split_is_encoded(
   monkeypatch.setattr(lpips, "load", load)
   monkeypatch.setattr(code_usage, "measure", None)
   # With samples, it is missed before they are drawn.
-  monkeypatch.setattr(run_scores, "score_checkpoint", None)
-  command = [f"--workdir={workdir}", "--metrics=reconstruction"]
+  monkeypatch.setattr(run_scores, "score_samples", None)
+  command = [f"--workdir={workdir}", "--metrics=fid,reconstruction"]
   assert evaluate.main(command) == 1
   error = capsys.readouterr().err
   assert "put alex there" in error and error.count("\n") == 1
