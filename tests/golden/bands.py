@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from training import environment
+from training import environment, optimizer
 from training import metrics as metrics_lib
 
 EVERY = 5
@@ -43,6 +43,18 @@ class Run:
   changes: Mapping[str, Mapping[str, Any]]
   steps: int = 150
   first: int = 30
+
+
+def adamw(peak, steps, **changes):
+  """Return the optimiser of models of codes, as in their configs, but short."""
+  fields = {
+    "warmup_steps": 10,
+    "weight_decay": 0.01,
+    "decay_mask": optimizer.kernels,
+    "clip_norm": 1.0,
+    **changes,
+  }
+  return optimizer.make(name="adamw", peak=peak, total_steps=steps, **fields)
 
 
 def curves(run, steps=None, rounded=None, **changes):

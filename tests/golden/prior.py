@@ -7,7 +7,6 @@ wide as platforms that sum in another order, and no more, may need.
 
 from tests.golden import bands, drawn
 from tests.vqgan import tiny_prior
-from training import optimizer
 from vqgan import pixel_codes, prior_task
 from vqgan.conditions import kinds, maps
 
@@ -32,16 +31,7 @@ def begin(peak=_PEAK, told=True, model=(), **changes):
     model=tiny_prior.make(**{**fields, **dict(model)}),
     tokenizer=pixel_codes.Palette(drawn.NUM_CODES, drawn.GRID),
     condition=condition,
-    tx=optimizer.make(
-      name="adamw",
-      peak=peak,
-      warmup_steps=10,
-      total_steps=_STEPS,
-      b2=0.95,
-      weight_decay=0.01,
-      decay_mask=optimizer.kernels,
-      clip_norm=1.0,
-    ),
+    tx=bands.adamw(peak, _STEPS, b2=0.95),
     from_codes=True,
     **{"class_drop": 0.1, **changes},
   )

@@ -7,7 +7,6 @@ turn over a draw between the unrolls.
 
 from tests.golden import bands, drawn
 from tests.sundae import tiny
-from training import optimizer
 
 _PEAK = 1e-2
 _STEPS = 150
@@ -16,15 +15,7 @@ _STEPS = 150
 def begin(peak=_PEAK, model=(), **changes):
   """Return (task, state, batches)."""
   task = tiny.make_task(
-    optimizer.make(
-      name="adamw",
-      peak=peak,
-      warmup_steps=10,
-      total_steps=_STEPS,
-      weight_decay=0.01,
-      decay_mask=optimizer.kernels,
-      clip_norm=1.0,
-    ),
+    bands.adamw(peak, _STEPS),
     model={
       "num_codes": drawn.NUM_CODES,
       "num_classes": drawn.NUM_CLASSES,
