@@ -23,8 +23,8 @@ from data import source as source_lib
 VERSION = 1
 DESCRIPTION = "codes.json"
 TOKENIZER = os.path.join("tokenizer", "weights")
-# How the fields of an example lie in a shard; `ragged` ones have starts.
-_RAGGED = ("boxes", "box_labels", "box_flags")
+# How the fields of an example lie in a shard; ragged ones have starts.
+RAGGED = ("boxes", "box_labels", "box_flags")
 _PLAIN = ("codes", "segmentation", "depth", "keypoints", "crop")
 # Entries of codes.json that a reader needs.
 _NEEDED = (
@@ -81,7 +81,7 @@ class Codes:
       "name": f"{self.name}[{index}]",
     }
     for name in self.fields:
-      if name in _RAGGED:
+      if name in RAGGED:
         row_starts = shard["box_start"]
         rows = slice(int(row_starts[row]), int(row_starts[row + 1]))
         record[name] = np.array(shard[name][rows])
@@ -126,7 +126,7 @@ def write_shard(
     if "boxes" in columns:
       counts = [len(boxes) for boxes in columns["boxes"]]
       _save(partial / "box_start.npy", np.cumsum([0, *counts], dtype=np.int64))
-      for name in [name for name in _RAGGED if name in columns]:
+      for name in [name for name in RAGGED if name in columns]:
         dtype, width = source_lib.FIELDS[name][0], (4,) * (name == "boxes")
         rows = [np.asarray(x, dtype).reshape(-1, *width) for x in columns[name]]
         _save(partial / f"{name}.npy", np.concatenate(rows))
@@ -197,7 +197,7 @@ def _open(folder, fields, size, grid):
     ) from error
   for name, array in arrays.items():
     length = size + (name == "box_start")
-    if name in _RAGGED:
+    if name in RAGGED:
       length = int(arrays["box_start"][-1])
     if len(array) != length or (name == "codes" and array.shape[1:] != grid):
       raise source_lib.DataError(

@@ -13,16 +13,16 @@ FIELDS: Mapping[str, tuple[type, str]] = {
   "depth": (np.uint16, "[h, w], distance, unit as the dataset says"),
   "boxes": (np.float32, "[m, 4], top, left, bottom, right in 0..1"),
   "box_labels": (np.int32, "[m], class of each box"),
-  "box_flags": (
-    np.int32,
-    "[m], bits: group 1, occluded 2, depiction 4, inside 8",
-  ),
+  "box_flags": (np.int32, "[m], sums of BOX_FLAGS"),
   "keypoints": (
     np.float32,
     "[p, k, 3], row and column in 0..1 and found (above 0), of p figures",
   ),
   "crop": (np.float32, "[4], the part of the picture that is kept, as boxes"),
 }
+
+# What may be said of a box, and its bit.
+BOX_FLAGS = {"group": 1, "occluded": 2, "depiction": 4, "inside": 8}
 
 # Those that may come as a file, and are decoded with the image.
 MAPS = ("segmentation", "depth")

@@ -25,14 +25,14 @@ from data import folder, source, tfrecord
 # that one builder alone needs.
 _FAILURES = (AssertionError, ImportError, OSError, RuntimeError, ValueError)
 
-# What of source.FIELDS' flags is told by which features of an object; 1 is yes
-# (Open Images has -1 for unknown).
+# Which of source.BOX_FLAGS a feature of an object tells; 1 is yes (Open Images
+# has -1 for unknown).
 _FLAGS = {
-  "is_group_of": 1,
-  "is_crowd": 1,
-  "is_occluded": 2,
-  "is_depiction": 4,
-  "is_inside": 8,
+  "is_group_of": "group",
+  "is_crowd": "group",
+  "is_occluded": "occluded",
+  "is_depiction": "depiction",
+  "is_inside": "inside",
 }
 
 _log = logging.getLogger(__name__)
@@ -132,9 +132,10 @@ class Tfds:
   def _flags(self, feature):
     count = len(feature[f"{self._objects}/label"].int64_list.value)
     flags = np.zeros(count, np.int32)
-    for name, bit in _FLAGS.items():
+    for name, flag in _FLAGS.items():
       told = feature[f"{self._objects}/{name}"].int64_list.value
       if told:
+        bit = source.BOX_FLAGS[flag]
         flags |= np.where(np.array(told) == 1, bit, 0).astype(np.int32)
     return flags
 

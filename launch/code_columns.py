@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from data import codes
 from vqgan import arrays
-
-_RAGGED = ("boxes", "box_labels", "box_flags")
 
 
 def of_batch(
@@ -52,7 +51,7 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   whole: dict[str, Any] = {}
   for name in parts[0]:
     columns = [part[name] for part in parts]
-    if name in _RAGGED:
+    if name in codes.RAGGED:
       whole[name] = list(itertools.chain(*columns))
     else:
       whole[name] = np.concatenate(columns)

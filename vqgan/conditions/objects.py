@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data import source
+
 MAX_OBJECTS = 30
 MIN_AREA = 1e-5  # of the authors on COCO
-# An object's flags and their bits.
-FLAGS = {"group": 1, "occluded": 2, "depiction": 4, "inside": 8}
+FLAGS = source.BOX_FLAGS
 
 
 @dataclasses.dataclass(frozen=True)
