@@ -87,8 +87,8 @@ class VQGANTask:
       )
     if self.target == "segmentation" and self.adversary is not None:
       raise ValueError(
-        "a discriminator judges images, not label maps: set adversary.weight "
-        "to 0"
+        f"adversary.weight {self.adversary.weight}: a discriminator judges "
+        "images, not label maps: set --config.adversary.weight=0"
       )
     seen = "segmentation" if self.target == "segmentation" else "image"
     if self.perceptual and (

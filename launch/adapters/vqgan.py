@@ -109,7 +109,6 @@ def make_adversary(
   options = config.adversary
   if not options.weight:
     return None
-  vqgan_options.check_adversary(config)
   critic = discriminator.Discriminator(
     options.channels, options.num_layers, precision.dtype(config.train.dtype)
   )

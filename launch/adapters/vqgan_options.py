@@ -86,19 +86,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def check_adversary(config: ml_collections.ConfigDict) -> None:
-  """Refuses a discriminator of what is no image.
-
-  Raises:
-    CommandError: in one line.
-  """
-  if config.data.target == "segmentation":
-    raise errors.CommandError(
-      f"adversary.weight {config.adversary.weight}: a discriminator judges "
-      "images, not label maps: set --config.adversary.weight=0"
-    )
-
-
 def remarks(config: ml_collections.ConfigDict) -> list[str]:
   """Returns a line for each field that does other than it seems to.
 

@@ -45,10 +45,6 @@ def test_levels_of_a_finite_quantizer_decide_its_sizes():
     ({"quantizer__width": 0}, "width 0 must be at least 1"),
     ({"quantizer__dead_after": 0}, "dead_after 0 must be at least 1"),
     ({"data__target": "segmentation"}, "num_labels 0 must be at least 1"),
-    (
-      {"data__target": "segmentation", "data__num_labels": 5},
-      "adversary.weight 0.8: a discriminator .* --config.adversary.weight=0",
-    ),
   ],
 )
 def test_what_contradicts_itself_is_refused(fields, message):
@@ -68,6 +64,10 @@ def test_what_contradicts_itself_is_refused(fields, message):
     ({"adversary__weight": -0.5}, "adversary.weight -0.5"),
     ({"adversary__r1_every": 0}, "adversary.r1_every 0 must be at least 1"),
     ({"adversary__lecam_decay": 1}, "lecam_decay 1.0 must be at least 0 and"),
+    (
+      {"data__target": "segmentation", "data__num_labels": 5},
+      "adversary.weight 0.8: a discriminator .* --config.adversary.weight=0",
+    ),
   ],
 )
 def test_a_discriminator_that_cannot_be_is_refused(fields, message):

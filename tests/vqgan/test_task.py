@@ -334,7 +334,7 @@ def test_segmentations_train_by_cross_entropy():
 
 def test_a_discriminator_of_label_maps_is_refused():
   shape = dataclasses.replace(tiny.SHAPE, in_channels=5)
-  with pytest.raises(ValueError, match="label maps: set adversary"):
+  with pytest.raises(ValueError, match="judges images, not label maps"):
     tiny.make_task(shape=shape, target="segmentation")
 
 
