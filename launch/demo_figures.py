@@ -27,6 +27,7 @@ class Figure:
     blind: the value where labels are dealt out at random. A model that
       ignores its label gets the same of samples, and of likelihood something
       between the two. None where no label plays a part.
+    note: what has to be said of it below the table, or "".
   """
 
   name: str
