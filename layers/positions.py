@@ -40,30 +40,39 @@ class Grid(nn.Module):
     return jnp.asarray(rows)[:, None] + jnp.asarray(cols)[None]
 
 
-def grid_angles(rows, cols, width, tops=None):
+def middles(side):
+  """Return the middles of so many equal cells of -1..1, NumPy [side]."""
+  return (2 * np.arange(side) + 1) / side - 1
+
+
+def grid_angles(rows, cols, width, tops=None, lowest=0.25):
   """Return rotary angles of the places of a grid, NumPy float32 [h, w, k/2].
 
-  "Pixel" frequencies: k/4 of them an axis, pi * linspace(1, side/2), times a
-  coordinate of -1 to 1; the first half of the angles turns with the rows, the
+  "Pixel" frequencies: k/4 of them an axis, pi * linspace(lowest, side/2), times
+  a coordinate of -1 to 1; the first half of the angles turns with the rows, the
   second with the columns (Su et al. 2021, sec. 3.2; axial as in McKinney &
-  Willcocks 2022).
+  Willcocks 2022, whose lowest is 1). From edge to edge the lowest of 0.25 makes
+  a quarter of a turn, so that all ways across the grid, back and forth, have
+  rotations of their own. With 1 it makes a whole turn, and where all
+  frequencies are whole one edge is the other to attention.
 
   Args:
-    rows: h, or float [h]: the rows' own coordinates in -1..1.
-    cols: w, or float [w].
+    rows: float [h], the rows' coordinates in -1..1.
+    cols: float [w].
     width: k, a multiple of 4.
     tops: the sides (rows, cols) that the frequencies end at; by default those
       of the grid.
+    lowest: frequency, in half turns a unit.
 
   Raises:
     ValueError: the width is no multiple of 4.
   """
   if width % 4:
     raise ValueError(f"rotary width {width} must be a multiple of 4")
-  axes = [np.linspace(-1, 1, x) if np.ndim(x) == 0 else x for x in (rows, cols)]
+  axes = rows, cols
   tops = [len(axis) for axis in axes] if tops is None else tops
   h, w = (
-    axis[:, None] * np.pi * np.linspace(1, max(top / 2, 1), width // 4)
+    axis[:, None] * np.pi * np.linspace(lowest, max(top / 2, 1), width // 4)
     for axis, top in zip(axes, tops)
   )  # [side, k/4]
   shape = (len(h), len(w), width // 4)

@@ -40,13 +40,18 @@ def grids(grid, factors):
 
 def angles(grid, width):
   """Return the rotary angles of a level, float32 [h w, k/2], for every head."""
-  return _flat(positions.grid_angles(*grid, width))
+  return _flat(positions.grid_angles(*map(positions.middles, grid), width))
 
 
 def reference_angles(grid, width, heads, innermost):
-  """Return angles that turn the first head alone, float32 [h w, n, k/2]."""
+  """Return angles that turn the first head alone, float32 [h w, n, k/2].
+
+  Places lie from -1 to 1, both included, and the lowest frequency is 1: where
+  all are whole, the first and the last of a side are one to the model.
+  """
   tops = grid if innermost else (_REFERENCE_SIDE, _REFERENCE_SIDE)
-  first = _flat(positions.grid_angles(*grid, width, tops))
+  axes = [np.linspace(-1, 1, side) for side in grid]
+  first = _flat(positions.grid_angles(*axes, width, tops, lowest=1))
   turned = np.zeros((len(first), heads, width // 2), np.float32)
   turned[:, 0] = first
   return turned
@@ -57,11 +62,8 @@ def patch_angles(grid, factor, width):
 
   A patch lies at the mean of its places, and turns by their frequencies.
   """
-  middles = [
-    np.linspace(-1, 1, side).reshape(-1, f).mean(axis=1)
-    for side, f in zip(grid, factor)
-  ]
-  return _flat(positions.grid_angles(*middles, width, grid))
+  axes = [positions.middles(side // f) for side, f in zip(grid, factor)]
+  return _flat(positions.grid_angles(*axes, width, grid))
 
 
 def inside(grid, factor):

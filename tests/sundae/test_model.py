@@ -166,7 +166,7 @@ def test_positions_reach_every_head_but_in_the_reference():
   ours = levels.angles((4, 4), 8)
   assert ours.shape == (16, 4) and (abs(np.diff(ours, axis=0)) > 0).any()
   reference = levels.reference_angles((4, 4), 8, 2, innermost=True)
-  np.testing.assert_allclose(reference[:, 0], ours)
+  assert (abs(np.diff(reference[:, 0], axis=0)) > 0).any()
   assert not reference[:, 1].any()
 
 
@@ -194,7 +194,6 @@ def _without_other_heads(params, heads):
   ],
 )
 def test_every_head_of_the_network_knows_its_place(layers, resampling):
-  # Of a side of two, both places have the same angles: 2 pi apart.
   net = tiny.make_model((8, 8), layers=layers, resampling=resampling)
   params, codes = tiny.init(net), tiny.codes(1, (8, 8))
   apply = jax.jit(net.apply)
@@ -211,13 +210,41 @@ def test_every_head_of_the_network_knows_its_place(layers, resampling):
 
 
 def test_top_frequency_follows_the_side():
-  # The last angle of an axis at coordinate 1 is the top frequency.
+  # Neighbours are half a turn of it apart.
   for side in (4, 16, 32):
-    assert levels.angles((side, side), 8)[-1, 1] == pytest.approx(
-      np.pi * side / 2
-    )
+    first, second = levels.angles((side, side), 8)[[0, side], 1]
+    assert second - first == pytest.approx(np.pi)
+  # The last place of the reference lies at 1.
   reference = levels.reference_angles((32, 32), 8, 1, innermost=False)
   assert reference[-1, 0, 1] == pytest.approx(np.pi * 8)
+
+
+@pytest.mark.parametrize(
+  ("side", "width"),
+  # Those of the configs: fine, coarse; widths of a head of 16, 32 and 64.
+  [(4, 16), (8, 16), (8, 32), (16, 32), (16, 64), (28, 64), (32, 64), (14, 64)],
+)
+def test_no_two_ways_across_a_grid_turn_alike(side, width):
+  angles = levels.angles((side, 1), width)[:, : width // 4]  # of the rows
+  ways = np.concatenate([angles[-1:0:-1] - angles[0], angles[0] - angles])
+  turns = np.exp(1j * ways)  # [2 side - 1, k/4]
+  chords = abs(turns[:, None] - turns[None]).max(axis=-1)
+  assert chords[~np.eye(len(ways), dtype=bool)].min() > 0.5
+
+
+def test_opposite_edges_are_two_places():
+  # With a lowest frequency of 1, a grid of 8 and heads of 8 had one column 0
+  # and 7.
+  net = tiny.make_model(
+    (8, 8), layers=(0, 1, 0), resampling="none", factors=((1, 1),)
+  )
+  params, codes = tiny.init(net), np.array(tiny.codes(1, (8, 8)))
+  swapped = codes.copy()
+  swapped[..., [0, 7]] = codes[..., [7, 0]]
+  apply = jax.jit(net.apply)
+  logits = np.array(apply(params, swapped))
+  logits[..., [0, 7], :] = logits[..., [7, 0], :]
+  assert not np.allclose(logits, apply(params, codes), atol=1e-2)
 
 
 def test_patches_lie_amid_their_places():
