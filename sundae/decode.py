@@ -2,9 +2,11 @@
 
 One compiled loop. Start from uniform codes; at each step draw every code from
 the model and accept each with a chance, so that any place may be revised at
-any step. A sample in which a step changed nothing is finished by itself
-(McKinney & Willcocks 2022, sec. 3.3). Codes that are given and kept make the
-same loop inpaint.
+any step. A sample for which the model drew the very codes that it has is
+finished by itself. McKinney & Willcocks 2022 (sec. 3.3) finish one in which
+nothing changed, which also happens where nothing that is wrong was accepted,
+often so with few wrong codes or a small proportion. Codes that are given and
+kept make the same loop inpaint.
 
 Shapes: b samples, h w rows and columns of codes, v codes of the vocabulary, t
 steps.
@@ -25,17 +27,16 @@ class Settings:
 
   Attributes:
     steps: int32, at most that many.
-    min_steps: int32; only later steps may finish a sample. One finishes when
-      nothing changed (McKinney & Willcocks 2022), which with few codes or a
-      small proportion also happens where no wrong code was accepted.
+    min_steps: int32; only later steps may finish a sample.
     temperature: float [2], of the first and of the last step, linear between.
     proportion: float [2], the chance that a drawn code is accepted, likewise.
     top_k: int32; 0 keeps all codes.
     top_p: float; 1 keeps all codes.
     guidance: float; logits = null + guidance (label - null). Used by guided
       programs only.
-    confident: bool; accept the proportion of drawn codes that the model finds
-      likeliest, at least one, instead of any.
+    confident: bool; of the drawn codes that are other than those there, accept
+      the proportion that the model finds likeliest, at least one, instead of
+      any.
     confidence_noise: float; Gumbel noise of this scale on the log-probabilities
       gives less likely ones a chance (after Chang et al. 2022, who let it fall
       to 0). At 1 places are drawn in proportion to how likely their codes
@@ -88,7 +89,7 @@ class Settings:
       raise ValueError(
         f"steps {steps} must be at least 1 and min_steps {min_steps} at least 0"
       )
-    if max(steps, min_steps, top_k) >= 2**31:
+    if max(steps + argmax, min_steps, top_k) >= 2**31:
       raise ValueError(
         f"steps {steps}, min_steps {min_steps} and top_k {top_k} must be below "
         "2**31"
@@ -166,7 +167,7 @@ def sample(model, params, keys, condition, settings, *, guided=False, frames=0):
     condition: `Condition` [b].
     settings: `Settings`.
     guided: compile for classifier-free guidance (twice the work a step).
-    frames: how many steps to remember.
+    frames: how many states to remember; all steps are one more.
 
   Returns:
     (codes int32 [b, h, w], info). info: `steps` int32 [b], how many each
@@ -197,20 +198,21 @@ def sample(model, params, keys, condition, settings, *, guided=False, frames=0):
     drawn = logits_lib.draw(
       step_keys[:, 0], logits, temperature, settings.top_k, settings.top_p
     )  # [b, h, w]
+    new = (drawn != carry.codes) & ~condition.keep  # [b, h, w]
     accepted = _accepted(
-      step_keys[:, 1], logits, drawn, condition.keep, proportion, settings
+      step_keys[:, 1], logits, drawn, new, proportion, settings
     )
     active = ~carry.stopped
     changes = accepted & active[:, None, None]
     codes = jnp.where(changes, drawn, carry.codes)
-    still = jnp.all(codes == carry.codes, axis=(1, 2))
+    agreed = ~jnp.any(new, axis=(1, 2))
     history = carry.history
     if frames:
       history = history.at[n + 1].set(codes, mode="drop")
     return _Carry(
       step=n + 1,
       codes=codes,
-      stopped=carry.stopped | (still & (n >= settings.min_steps) & ~last),
+      stopped=carry.stopped | (agreed & (n >= settings.min_steps) & ~last),
       steps=carry.steps + active,
       history=history,
     )
@@ -224,7 +226,7 @@ def sample(model, params, keys, condition, settings, *, guided=False, frames=0):
     _Carry(
       step=jnp.zeros((), jnp.int32),
       codes=start,
-      stopped=jnp.zeros(start.shape[:1], bool),
+      stopped=jnp.all(condition.keep, axis=(1, 2)),  # nothing to draw
       steps=jnp.zeros(start.shape[:1], jnp.int32),
       history=history.at[:1].set(start),
     ),
@@ -245,27 +247,27 @@ def _start(keys, condition, num_codes):
   return jnp.where(condition.keep, condition.codes, noise)
 
 
-def _accepted(keys, logits, drawn, keep, proportion, settings):
-  """Say which drawn codes to take, bool [b, h, w]; kept places take none."""
+def _accepted(keys, logits, drawn, new, proportion, settings):
+  """Say which drawn codes to take, bool [b, h, w], of those that are `new`."""
 
   def by_chance():
-    chance = jax.vmap(lambda key: jax.random.uniform(key, keep.shape[1:]))
+    chance = jax.vmap(lambda key: jax.random.uniform(key, new.shape[1:]))
     return chance(keys) < proportion
 
   def by_confidence():
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, keep.shape[1:]))(keys)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, new.shape[1:]))(keys)
     score = -logits_lib.cross_entropy(logits, drawn)  # [b, h, w]
     score += settings.confidence_noise * noise
-    score = jnp.where(keep, -jnp.inf, score)
+    score = jnp.where(new, score, -jnp.inf)
     flat = rearrange(score, "b h w -> b (h w)")
     rank = jnp.argsort(jnp.argsort(flat, axis=-1, descending=True), axis=-1)
-    free = jnp.sum(~keep, axis=(1, 2))[:, None]
+    num = jnp.sum(new, axis=(1, 2))[:, None]
     # The 0.5 rounds: a half of five is three.
-    count = jnp.maximum(jnp.floor(proportion * free + 0.5), proportion > 0)
-    return (rank < count).reshape(keep.shape)
+    count = jnp.maximum(jnp.floor(proportion * num + 0.5), proportion > 0)
+    return (rank < count).reshape(new.shape)
 
   chosen = jax.lax.cond(settings.confident, by_confidence, by_chance)
-  return chosen & ~keep
+  return chosen & new
 
 
 def _at(key, step):
