@@ -8,7 +8,8 @@
 and validation, the last 500 after a shuffle. `judge` reads what `launch.sample`
 wrote, at 16 x 16 pixels: the share whose five nearest training digits have the
 label by majority, and the distance (RMS of levels) to the nearest one, median
-and least; the held-out digits come first.
+and fifth percentile; the held-out digits come first. (A least distance would
+be larger of fewer pictures.)
 """
 
 import argparse
@@ -48,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with np.load(folder / "samples.npz") as drawn:
       others[str(folder)] = drawn["arr_0"], drawn["labels"]
   for name, (images, labels) in others.items():
-    right, median, least = judge(images, labels, *train)
+    right, median, close = judge(images, labels, *train)
     print(
       f"{name}: {len(images)}, right {right:.3f}, "
-      f"nearest {median:.1f}, least {least:.1f}"
+      f"nearest {median:.1f}, of the closest twentieth {close:.1f}"
     )
   return 0
 
@@ -76,14 +77,18 @@ def judge(
   train_images: np.ndarray,
   train_labels: np.ndarray,
 ) -> tuple[float, float, float]:
-  """Returns the share right, and median and least distance to a real digit."""
+  """Returns the share right, and distances to the nearest training digit.
+
+  Returns:
+    (right, median, fifth percentile), the distances in levels of 0..255.
+  """
   x, y = _small(images), _small(train_images)
   squares = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
   nearest = np.argsort(squares, axis=1)[:, :_NEIGHBOURS]
   read = [np.bincount(train_labels[row]).argmax() for row in nearest]
   distances = np.sqrt(np.maximum(squares.min(1), 0) / x.shape[1])
   right = np.mean(np.array(read) == labels)
-  return float(right), float(np.median(distances)), float(distances.min())
+  return float(right), *map(float, np.percentile(distances, (50, 5)))
 
 
 def _read(folder, pattern, header):
