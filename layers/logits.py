@@ -86,17 +86,17 @@ def restrict(logits, temperature=1.0, top_k=0, top_p=1.0):
 
 
 def draw(keys, logits, temperature=1.0, top_k=0, top_p=1.0):
-  """Draw one class per row, each row with a key of its own.
+  """Draw one class per place, each row with a key of its own.
 
   Args:
     keys: [b] keys.
-    logits: [b, v].
+    logits: [b, ..., v].
     temperature: see `restrict`; 0 takes the largest logit.
     top_k: see `restrict`.
     top_p: see `restrict`.
 
   Returns:
-    int32 [b].
+    int32 [b, ...].
   """
   logits = restrict(logits, temperature, top_k, top_p)
   noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)

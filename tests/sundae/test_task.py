@@ -8,6 +8,8 @@ import pytest
 
 from sundae import corruption, decode
 from tests.sundae import tiny
+from training import metrics as metrics_lib
+from training import sharding
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,35 @@ def test_step_counts_and_reports_every_unroll(setup):
   moved = jax.tree.map(lambda a, b: bool((a != b).any()), after, state)
   assert moved.params["params"]["class_table"]["embedding"]
   assert moved.ema["params"]["head"]["kernel"]
+
+
+@pytest.mark.parametrize(
+  "axes", [{"data": 4, "fsdp": 2}, {"data": 2, "fsdp": 2, "tensor": 2}]
+)
+def test_eight_devices_move_everything_as_one_does(axes, capfd):
+  task = tiny.make_task(
+    model={"layers": (1, 1, 1), "resampling": "patch"},
+    unrolls=3,
+    class_drop=0.5,
+    ema_decay=0.5,
+  )
+  state, batch, key = tiny.init_task(task), tiny.batch(8), jax.random.key(1)
+  step = jax.jit(task.train_step)
+  one, told = step(state, batch, key)
+  mesh = sharding.make_mesh(axes)
+  eight, also = step(
+    sharding.place(state, mesh, sharding.FsdpRule(min_size=64)),
+    sharding.place_batch(batch, mesh),
+    key,
+  )
+  close = lambda a, b: jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), a, b
+  )
+  close(metrics_lib.values(told), metrics_lib.values(also))
+  close((one.params, one.ema), (eight.params, eight.ema))
+  moved = jax.tree.map(lambda a, b: abs(a - b).max(), one.params, state.params)
+  assert min(map(float, jax.tree.leaves(moved))) > 1e-5
+  assert "Involuntary full rematerialization" not in capfd.readouterr().err
 
 
 def test_noise_differs_from_step_to_step_and_is_the_same_again(setup):
