@@ -4,8 +4,9 @@
     python -m launch.compare_sundae --workdir=DIR --seeds=1 --num_steps=100
 
 Trains each variant of `configs/sundae_scenes.py` with several seeds on the same
-codes, for as many steps: ours, the reference (the released arithmetic), one and
-three unrolls (whose steps cost so many passes), and the autoregressive prior of
+codes, for as many steps: ours, the reference (the released arithmetic; start,
+optimiser and data stay ours), one and three unrolls (whose steps cost so many
+passes), one unroll for as many passes as ours, and the autoregressive prior of
 as many parameters. Samples are judged by the rules of the classes, for colour
 and place, and by the kernel distance (evaluation.kid) of their latents to those
 of held-out pictures, 4 x 4 means of each picture, scaled to unit deviation.
@@ -52,8 +53,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
   "reference": {"model.reference": True},
   "no resampling": {"model.resampling": "none"},
   "1 unroll": {"train.unrolls": 1},
+  "1 unroll twice": {"train.unrolls": 1},
   "3 unrolls": {"train.unrolls": 3},
 }
+# Those that train so many times as long: two unrolls are two passes a step.
+_LONGER = {"1 unroll twice": 2}
 PRIOR = "autoregressive"
 # Of the prior: as many parameters as SUNDAE has (1.8 million).
 _PRIOR_FIELDS = {"model.layers": 8}
@@ -134,7 +138,8 @@ def main(argv: list[str]) -> int:
       if name == PRIOR:
         base = load("prior_scenes")
         fields = {} if args.tiny else dict(_PRIOR_FIELDS)
-      fields |= {"seed": seed, "train.num_steps": args.num_steps}
+      num_steps = args.num_steps * _LONGER.get(name, 1)
+      fields |= {"seed": seed, "train.num_steps": num_steps}
       folder = args.workdir / f"{name.replace(' ', '-')}-{seed}"
       made = run_variant(changed(base, fields), folder, args.num_samples)
       if made is None:
@@ -182,7 +187,7 @@ def run_variant(
     if held != steps:
       raise errors.CommandError(
         f"{folder} holds a run of {held} steps, not of {steps}: choose another "
-        f"--workdir, or --num_steps={held}"
+        "--workdir, or the --num_steps of then"
       )
   path = folder / f"quality-{num}.json"
   if path.is_file():

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from launch import compare_sundae, demo_figures, demo_sundae, errors, flags
+from launch import (
+  compare_sundae,
+  demo_figures,
+  demo_sundae,
+  errors,
+  flags,
+  runs,
+)
 from training import rundir
 
 
@@ -32,13 +39,15 @@ def test_small_demo_draws_everything(tmp_path, capsys):
 @pytest.mark.slow
 def test_small_comparison_lists_what_was_asked_for(tmp_path, capsys):
   command = [f"--workdir={tmp_path}", "--tiny", "--seeds=1", "--num_steps=4"]
-  variants = "--variants=ours,reference,autoregressive"
+  variants = "--variants=ours,reference,1 unroll twice,autoregressive"
   command += ["--num_samples=8", variants]
   assert compare_sundae.main(command) == 0
   printed = capsys.readouterr().out
   for name in ("ours", "reference", "autoregressive", "20 and argmax"):
     assert any(line.startswith(name) for line in printed.splitlines()), name
   assert (tmp_path / "tables.txt").read_text() == printed
+  steps = lambda name: runs.load_config(tmp_path / name).train.num_steps
+  assert (steps("ours-0"), steps("1-unroll-twice-0")) == (4, 8)
 
 
 def test_only_hidden_objects_are_counted_told_and_not_told():
