@@ -16,8 +16,8 @@ is without discriminator and LPIPS; the others are `vqvae` with another
 quantizer, `legacy` the nearest code with the weights that beta had in published
 models. --num_steps shortens the config: its discriminator begins, and its rates
 warm up and decay, at the same share of the run. Unless --inception names
-weights (a file, or nothing for the public ones) features are random, and their
-distance is called no FID. Started again, it goes on where it was.
+weights (a file, or nothing: the public ones) features are random, and no FID.
+Started again, it goes on where it was.
 """
 
 import argparse
@@ -255,6 +255,9 @@ def notes(
       f"finite has {math.prod(options.levels)} codes, of levels "
       f"{tuple(options.levels)}, the others {config.quantizer.num_codes}"
     )
+  looked = [x for x in args.variants if x not in ("gumbel", "finite")]
+  if betas := [f"{x} {made[x].quantizer.beta:g}" for x in looked]:
+    said.append(f"quantizer.beta: {', '.join(betas)}")
   if critics := _adversarial(args):
     said.append(
       f"{', '.join(critics)}: the discriminator learns from step "

@@ -65,6 +65,7 @@ def test_comparison_trains_scores_and_draws(command, tmp_path, capsys):
   assert names == ["alternating-0", "vqgan-0", "vqvae-0"]
   assert "average is the same run as vqvae" in printed
   assert "vqgan, alternating: the discriminator learns from step 4" in printed
+  assert "quantizer.beta: " in printed and "vqvae 0.01" in printed
   assert "no FID" in printed
   tables = printed.rpartition("\n\n")[0].splitlines()
   rows = {x.split()[0]: x.split()[1:] for x in tables if x}
