@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from data import source
+from data import decoding, source
 
 EXTENSIONS = (
   *("apng", "avif", "bmp", "gif", "jfif", "jp2", "jpe", "jpeg", "jpg", "pbm"),
@@ -141,6 +141,18 @@ def list_images(root: str) -> list[tuple[str, int]]:
   if others:
     _log.info("%s: %d files that are no images are left out", root, others)
   return sorted(found)
+
+
+def read_picture(
+  path: str | os.PathLike, drop_alpha: bool = False
+) -> np.ndarray:
+  """Decode a file as those of a training folder are: uint8 [h, w, 3], upright.
+
+  `drop_alpha` is that of `decoding.to_rgb`. Raises OSError, and Unreadable for
+  what is no image.
+  """
+  with open(path, "rb") as file:
+    return decoding.to_rgb(upright(file.read()), drop_alpha)
 
 
 def upright(data: bytes) -> bytes | np.ndarray:

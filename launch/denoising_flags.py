@@ -7,8 +7,9 @@
 
 A mask is white where the picture is to be made anew, in the picture's own
 pixels, and transparent is black; a rectangle is TOP,LEFT,HEIGHT,WIDTH of the
-same. The picture is made as large as the model's and cut to its middle. A
-larger size puts it in the middle and makes what lies around it.
+same, once a photograph is upright. The picture is made as large as the model's
+and cut to its middle. A larger size puts it in the middle and makes what lies
+around it.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data import decoding
+from data import folder
 from launch import animation, errors
 from sundae import masks
 
@@ -124,7 +125,7 @@ def read_mask(text: str, size: tuple[int, int]) -> np.ndarray:
     except ValueError as error:
       raise errors.CommandError(f"--mask: {error}") from error
   try:
-    picture = decoding.to_rgb(Path(text).read_bytes())
+    picture = folder.read_picture(text)
   except (OSError, ValueError) as error:
     reason = " ".join(str(error).split())
     raise errors.CommandError(

@@ -100,8 +100,7 @@ def from_folder(path: str | os.PathLike, size: int = 0) -> image_sets.ImageSet:
   def image(name: str) -> np.ndarray:
     file = Path(path, name)
     try:
-      found = folder.upright(file.read_bytes())
-      return fit(decoding.to_rgb(found, drop_alpha=True), size)
+      return fit(folder.read_picture(file, drop_alpha=True), size)
     except (OSError, decoding.Unreadable) as error:
       raise image_sets.ImageSetError(
         f"{file} is not a readable image: {error}"

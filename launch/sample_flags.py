@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data import decoding
+from data import decoding, folder
 from launch import (
   denoising_flags,
   errors,
@@ -155,7 +155,7 @@ def read_condition(path: Path) -> Any:
   """Reads a condition: JSON values, or an image's array as it is stored.
 
   A label map keeps its labels, a depth map its 16 bits; pictures with a
-  palette or transparency become RGB.
+  palette or transparency become RGB. Photographs are turned upright.
 
   Raises:
     CommandError: the file is neither.
@@ -165,7 +165,9 @@ def read_condition(path: Path) -> Any:
       return json.loads(path.read_text("utf-8"))
     with Image.open(path) as picture:
       if picture.mode in ("L", "1") or picture.mode.startswith("I"):
-        return np.asarray(picture)
+        turned = folder.upright(path.read_bytes())
+        flat = isinstance(turned, bytes)  # as it is
+        return np.asarray(picture) if flat else turned[..., 0]
   except (OSError, ValueError) as error:
     reason = " ".join(str(error).split())
     raise errors.CommandError(
@@ -177,7 +179,7 @@ def read_condition(path: Path) -> Any:
 
 def _read_image(path: Path) -> np.ndarray:
   try:
-    return decoding.to_rgb(path.read_bytes())
+    return folder.read_picture(path)
   except decoding.Unreadable as error:
     raise errors.CommandError(
       f"{path} is no readable image: {error}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import denoising_flags, errors, sample
+from launch import denoising_flags, errors, sample, sample_flags
 from tests.dctransformer import tiny
 from tests.launch import sundae_run
 
@@ -99,6 +99,49 @@ def test_larger_size_surrounds_the_picture(workdir, picture, tmp_path):
   assert drawn["arr_0"].shape == (2, 12, 8, 3)
   np.testing.assert_array_equal(drawn["arr_0"][0, 2:10, :, 0], shades)
   assert drawn["labels"].tolist() == [3, 3]
+
+
+def _lying(path, upright):
+  """Save a picture as a camera does that was turned by a quarter."""
+  exif = Image.Exif()
+  exif[0x0112] = 6  # to be turned clockwise
+  stored = Image.fromarray(upright).rotate(90, expand=True)
+  stored.save(path, exif=exif, quality=95)
+  return path
+
+
+def test_photograph_is_inpainted_upright(workdir, tmp_path):
+  upright = np.zeros((16, 8), np.uint8)
+  upright[:8] = 200
+  path = _lying(tmp_path / "photograph.jpg", upright)
+  mask = np.zeros((16, 8), np.uint8)
+  mask[6:, :4] = 255  # the model sees rows 4 to 11
+  for name in ("mask.png", "mask.jpg"):
+    Image.fromarray(mask).save(tmp_path / name)
+  _lying(tmp_path / "lying.jpg", mask)
+  for name in ("mask.png", "mask.jpg", "lying.jpg"):
+    drawn = _draw(
+      workdir,
+      tmp_path / name.replace(".", "-"),
+      f"--inpaint={path}",
+      f"--mask={tmp_path / name}",
+      "--results=2",
+    )
+    for result in drawn["arr_0"].astype(int):
+      kept = result[mask[4:12] == 0]
+      expected = upright[4:12][mask[4:12] == 0]
+      assert abs(kept - expected[:, None]).max() < 10
+
+
+def test_photograph_as_a_condition_is_upright(tmp_path):
+  rows = np.zeros((16, 8), np.uint8)
+  rows[:8] = 200
+  grey = sample_flags.read_condition(_lying(tmp_path / "grey.jpg", rows))
+  assert grey.shape == (16, 8) and abs(grey - rows.astype(int)).max() < 10
+  colours = np.stack([rows, rows // 2, 0 * rows], axis=-1)
+  read = sample_flags.read_condition(_lying(tmp_path / "photo.jpg", colours))
+  assert read.shape == (16, 8, 3) and (read[:7, :, 0] > 150).all()
+  assert (read[9:, :, 0] < 50).all()
 
 
 @pytest.mark.parametrize(
