@@ -87,6 +87,15 @@ def read(
   return jax.lax.stop_gradient(codes)
 
 
+def reads_pictures(tokenizer: Tokenizer) -> bool:
+  """Say whether it encodes pictures of 8 bits: no label maps, and no depth.
+
+  The rows of depth, uint16, are called `image` too.
+  """
+  rows = tokenizer.spec(1)
+  return tokenizer.input == "image" and rows.dtype == jnp.uint8
+
+
 @dataclasses.dataclass(frozen=True)
 class VQGAN:
   """A trained first stage as a `Tokenizer`.

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from launch import request as request_lib
-from vqgan import arrays, frame, prior_task
+from vqgan import arrays, frame, prior_task, tokenizer
 from vqgan.conditions import figure, kinds, maps, objects
 
 # The first half of a picture is completed where nothing is said.
@@ -136,7 +136,7 @@ def lacks(
 
 def _picture(task, image, size) -> dict[str, np.ndarray]:
   """Returns the rows of a picture: what the first stage reads, and RGB."""
-  if task.tokenizer.input != "image":
+  if not tokenizer.reads_pictures(task.tokenizer):
     raise ValueError("only models of pictures complete one")
   channels = task.tokenizer.spec(1).shape[-1]
   record = {"image": image, "label": 0, "example_id": 0}

@@ -18,7 +18,7 @@ from sundae import decode, masks
 from sundae import task as task_lib
 from training import state as state_lib
 from training import task as task_protocol
-from vqgan import arrays, frame
+from vqgan import arrays, frame, tokenizer
 
 Sampler = Callable[[state_lib.State, np.ndarray], task_protocol.Samples]
 # What shows the unknown part of a given picture.
@@ -258,7 +258,7 @@ def read_given(
   """
   if request.image is None:
     return None
-  if task.tokenizer.input != "image":
+  if not tokenizer.reads_pictures(task.tokenizer):
     raise ValueError("only models of pictures can inpaint")
   if request.known is None or request.known.shape != request.image.shape[:2]:
     raise ValueError("known must be a mask of the size of the given picture")

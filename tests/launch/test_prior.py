@@ -266,6 +266,19 @@ def test_pictures_of_16_bits_are_refused_instead_of_wrapped(form):
   assert (row == (1 if form == "segmentation" else 255)).all()
 
 
+def test_depth_is_not_completed_by_a_picture():
+  adapter = tasks.get("prior")
+  config = flags.load(
+    "configs/prior_scenes.py:tiny",
+    [("tokenizer.weights", ""), ("tokenizer.like.data.target", "depth")],
+  )
+  task = adapter.make_task(config, adapter.assumed(config))
+  image = np.zeros((32, 32, 3), np.uint8)
+  asked = request.from_config(config, given="complete", image=image)
+  with pytest.raises(ValueError, match="only models of pictures complete one"):
+    prior_given.rows(config, task, asked)
+
+
 @pytest.fixture(scope="module")
 def coded(tmp_path_factory):
   """Return a folder of the codes of crops of scenes, and their records."""

@@ -148,6 +148,18 @@ def test_mask_of_another_size_than_the_picture_is_refused():
       sundae_sampling.read_given(tiny.make_task(), asked, tiny.GRID)
 
 
+@pytest.mark.parametrize("target", ["depth", "segmentation"])
+def test_maps_are_not_read_as_pictures(target):
+  like = {"target": target, "num_labels": "4"}
+  fields = {f"tokenizer.like.data.{name}": x for name, x in like.items()}
+  made = _task({"tokenizer.weights": "", **fields})
+  known = np.zeros((32, 32), bool)
+  image = np.zeros((32, 32, 3), np.uint8)
+  asked = request.Request(given="inpaint", image=image, known=known)
+  with pytest.raises(ValueError, match="only models of pictures can inpaint"):
+    sundae_sampling.read_given(made, asked, made.model.grid)
+
+
 class _Follower:
   """A model that draws code 20 where it sees it four times, else code 0."""
 
