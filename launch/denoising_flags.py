@@ -4,12 +4,13 @@
     --inpaint=IMAGE --mask=MASK.png --results=4
     --inpaint=IMAGE --mask=0,32,64,32 --composite
     --inpaint=IMAGE --size=128x128
+    --inpaint=IMAGE --size=64x128 --at=0,0
 
 A mask is white where the picture is to be made anew, in the picture's own
 pixels, and transparent is black; a rectangle is TOP,LEFT,HEIGHT,WIDTH of the
 same, once a photograph is upright. The picture is made as large as the model's
-and cut to its middle. A larger size puts it in the middle and makes what lies
-around it.
+and cut to its middle. A larger size puts it in the middle, or its upper left
+corner at TOP,LEFT of that size, and makes what lies around it.
 """
 
 import argparse
@@ -35,7 +36,7 @@ NAMES = (
   "inpaint",
   "animate",
 )
-_WITH_INPAINT = ("mask", "results", "composite")
+_WITH_INPAINT = ("mask", "at", "results", "composite")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,12 @@ def add(parser: argparse.ArgumentParser) -> None:
   flag("--argmax", action=on_off, help="one more, greedy step")
   flag("--inpaint", type=Path, metavar="IMAGE", help="make a part of it anew")
   flag("--mask", help="that part: a picture, or TOP,LEFT,HEIGHT,WIDTH")
+  flag(
+    "--at",
+    type=_place,
+    metavar="TOP,LEFT",
+    help="pixels of --size where --inpaint's corner lies; default: centred",
+  )
   flag("--results", type=int, help="of --inpaint; default 4")
   flag(
     "--composite",
@@ -75,6 +82,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     return
   if args.mask is None and args.size is None:
     parser.error("--inpaint=IMAGE needs --mask, or a larger --size")
+  if args.at is not None and args.size is None:
+    parser.error("--at=TOP,LEFT belongs to a larger --size: give one")
   if args.num_samples is not None:
     parser.error("--inpaint=IMAGE takes --results, not --num_samples")
   results = 4 if args.results is None else args.results
@@ -105,7 +114,8 @@ def fields(
   known = np.ones(image.shape[:2], bool)
   if args.mask is not None:
     known = read_mask(args.mask, image.shape[:2])
-  return {**asked, "known": known, "composite": bool(args.composite)}
+  asked |= {"known": known, "composite": bool(args.composite)}
+  return {**asked, "at": args.at}
 
 
 def read_mask(text: str, size: tuple[int, int]) -> np.ndarray:
@@ -139,3 +149,13 @@ def read_mask(text: str, size: tuple[int, int]) -> np.ndarray:
       f"{size[0]}x{size[1]}: give a mask of the image's size"
     )
   return mask < 128
+
+
+def _place(text: str) -> tuple[int, int]:
+  top, _, left = text.partition(",")
+  try:
+    return int(top), int(left)
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} must be TOP,LEFT in pixels, such as 0,64"
+    ) from None

@@ -53,6 +53,8 @@ class Request:
       it was stored, or values of JSON; None takes those of the dataset.
     denoising: None for models that do not denoise in steps.
     known: bool [h, w], what "inpaint" keeps of the image.
+    at: row and column, in pixels of `size`, of the upper left corner of what
+      "inpaint" is given; None puts it in the middle.
     composite: put the known pixels back, exactly.
     animate: None, or the kind of `launch.animation` that shows the steps.
     score: None, or the name of the function (`launch.judge`) that chooses.
@@ -71,6 +73,7 @@ class Request:
   condition: Any = None
   denoising: Denoising | None = None
   known: np.ndarray | None = None
+  at: tuple[int, int] | None = None
   composite: bool = False
   animate: str | None = None
   score: str | None = None

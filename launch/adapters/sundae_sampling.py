@@ -79,7 +79,8 @@ def make_requested_sampler(
 
   Another seed, picture, mask or setting of the steps compiles nothing anew, nor
   do other labels (each 128 more of them do) or compositing. Guidance, a picture
-  or none, another size, and the number of steps of an animation do.
+  or none, another size or place on it, and the number of steps of an animation
+  do.
 
   Raises:
     ValueError: the request does not fit the model.
@@ -249,12 +250,12 @@ def read_given(
 ) -> Given | None:
   """Brings the request's picture and mask to the model's size; None for none.
 
-  They are made as small as covers that size, cut to its middle, and lie in the
-  middle of the canvas of (h, w) = `grid` codes.
+  They are made as small as covers that size, cut to its middle, and lie where
+  the request says, or in the middle, of the canvas of (h, w) = `grid` codes.
 
   Raises:
     ValueError: there is nothing to make, the mask has another size than the
-      picture, or the model reads no pictures.
+      picture, the picture cannot lie there, or the model reads no pictures.
   """
   if request.image is None:
     return None
@@ -269,7 +270,7 @@ def read_given(
     frame.Frame(size, channels=channels)
   )({"image": request.image, **ids}, None)["image"]
   known = _resized_mask(request.known, size)
-  corner = tuple((a - b) // 2 for a, b in zip(grid, task.model.grid))
+  corner = _corner(task, request, grid)
   top, left = (factor * x for x in corner)
   place = np.s_[top : top + size[0], left : left + size[1]]
   whole = tuple(factor * side for side in grid)
@@ -284,6 +285,25 @@ def read_given(
     )
   channels = task.tokenizer.spec(1).shape[-1]
   return Given(framed(channels), image, canvas_known, keep, corner)
+
+
+def _corner(task, request, grid):
+  """Return row and column of the picture on a canvas, in codes."""
+  spare = tuple(a - b for a, b in zip(grid, task.model.grid))
+  if request.at is None:
+    return tuple(side // 2 for side in spare)
+  factor = task.tokenizer.factor
+  corner = tuple(place // factor for place in request.at)
+  # Elsewhere than on whole codes the picture's own could not be kept.
+  whole = all(place % factor == 0 for place in request.at)
+  if not whole or any(not 0 <= a <= b for a, b in zip(corner, spare)):
+    steps = f"in steps of {factor} " if factor > 1 else ""
+    last = ",".join(str(factor * side) for side in spare)
+    raise ValueError(
+      f"at {request.at[0]},{request.at[1]} must be {steps}from 0,0 to {last}, "
+      "so that the picture lies within the size"
+    )
+  return corner
 
 
 def _resized_mask(known, size):

@@ -144,6 +144,15 @@ def test_photograph_as_a_condition_is_upright(tmp_path):
   assert (read[9:, :, 0] < 50).all()
 
 
+def test_picture_lies_where_it_is_asked_to(workdir, picture, tmp_path):
+  path, shades = picture
+  options = [f"--inpaint={path}", "--size=8x12", "--results=2", "--steps=2"]
+  drawn = _draw(workdir, tmp_path / "out", *options, "--at=0,4")
+  for result in drawn["arr_0"]:
+    np.testing.assert_array_equal(result[:, 4:, 0], shades)
+  assert (drawn["arr_0"][0, :, :4] != drawn["arr_0"][1, :, :4]).any()
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [
@@ -153,6 +162,10 @@ def test_photograph_as_a_condition_is_upright(tmp_path):
     (["--inpaint=PICTURE", "--mask=0,0,2,2", "--num_samples=9"], "--results"),
     (["--inpaint=PICTURE", "--mask=0,0,2,2", "--guidance=2"], "null class"),
     (["--guidance=2", "--labels=24"], "null class"),
+    (["--size=8x12", "--at=0,4"], "--at belongs to --inpaint"),
+    (["--inpaint=PICTURE", "--mask=0,0,2,2", "--at=0,4"], "a larger --size"),
+    (["--inpaint=PICTURE", "--size=8x12", "--at=0,5"], "from 0,0 to 0,4"),
+    (["--inpaint=PICTURE", "--size=8x12", "--at=4"], "'4' must be TOP,LEFT"),
     (["--inpaint=PICTURE", "--size=8x8"], "leaves nothing to make"),
     (["--inpaint=PICTURE", "--mask=0,0,9,2"], "must lie within"),
     (["--inpaint=PICTURE", "--mask=none.png"], "no readable picture"),

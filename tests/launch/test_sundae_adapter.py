@@ -160,6 +160,50 @@ def test_maps_are_not_read_as_pictures(target):
     sundae_sampling.read_given(made, asked, made.model.grid)
 
 
+def _outpainted(at, size=(12, 20)):
+  """Return the shades [4, 4] of a picture, and what is drawn around it."""
+  config = flags.load("configs/sundae_scenes.py:tiny")
+  made = tiny.make_task(class_drop=0.1)
+  shades = np.random.default_rng(0).integers(0, 7, (4, 4))
+  pixels = np.kron(10 * shades, np.ones((2, 2), int)).astype(np.uint8)
+  asked = request.from_config(
+    config,
+    given="inpaint",
+    image=np.repeat(pixels[..., None], 3, axis=-1),
+    known=np.ones((8, 8), bool),
+    size=size,
+    at=at,
+    steps=2,
+  )
+  sampler = sundae.make_requested_sampler(
+    config, made, {}, jax.random.key(0), asked
+  )
+  drawn = sampler(tiny.init_task(made), np.arange(2, dtype=np.int32))
+  return shades, np.asarray(drawn.tokens), np.asarray(drawn.info["given"])
+
+
+@pytest.mark.parametrize(
+  ("at", "corner"),
+  [((0, 0), (0, 0)), ((4, 12), (2, 6)), ((2, 6), (1, 3)), (None, (1, 3))],
+)
+def test_outpainting_keeps_the_picture_where_it_is_asked_to_lie(at, corner):
+  shades, tokens, given = _outpainted(at)
+  top, left = corner
+  kept = tokens[:, top : top + 4, left : left + 4]
+  np.testing.assert_array_equal(kept, np.stack([shades] * 2))
+  shown = given[0, ::2, ::2, 0]
+  np.testing.assert_array_equal(
+    shown[top : top + 4, left : left + 4], 10 * shades
+  )
+  assert (shown == 127).sum() == 6 * 10 - 16  # all else is to be made
+
+
+@pytest.mark.parametrize("at", [(1, 0), (0, 3), (-2, 0), (6, 0), (0, 14)])
+def test_picture_cannot_lie_between_codes_or_beyond_the_canvas(at):
+  with pytest.raises(ValueError, match="in steps of 2 from 0,0 to 4,12"):
+    _outpainted(at)
+
+
 class _Follower:
   """A model that draws code 20 where it sees it four times, else code 0."""
 
