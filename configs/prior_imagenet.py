@@ -2,15 +2,17 @@
 
     python -m launch.train --config=configs/prior_imagenet.py \
         --config.tokenizer.weights=RUN --workdir=DIR
+    python -m launch.tokenize --workdir=RUN --out=CODES --flips
     python -m launch.train --config=configs/prior_imagenet.py \
         --config.data.source=codes --config.data.dir=CODES --workdir=DIR
 
 24 layers of width 1024, 305M parameters, no condition; tiny: `:tiny`. RUN is a
 first stage, a run of `vqgan_imagenet.py` or what `launch.import_checkpoint`
-made; CODES is what `launch.tokenize` wrote with it. Published: 4.78 nats a code
-(PixelSNAIL 4.96); by order 4.767 row, 4.810 z_curve, 4.812 alternate, 4.889
-spiral_out, 4.901 spiral_in, 5.015 subsample. `--config.model.name=pixelsnail`
-trains the other model; `--config.tokenizer.like.task=palette` with
+made; CODES holds mirror images too, as `data.flip` asks. Published: 4.78 nats a
+code (PixelSNAIL 4.96); by order 4.767 row, 4.810 z_curve, 4.812 alternate,
+4.889 spiral_out, 4.901 spiral_in, 5.015 subsample.
+`--config.model.name=pixelsnail` trains the other model;
+`--config.tokenizer.like.task=palette` with
 `--config.tokenizer.like.num_codes=512` and `--config.data.size=16,16` is the
 baseline f = 1, a prior over the colours of small pictures.
 The authors' rate is 4.5e-6 an image of the global batch; it is written out

@@ -2,7 +2,7 @@
 
     python -m launch.train --config=configs/sundae_cifar10.py \
         --config.tokenizer.weights=RUN --workdir=DIR
-    python -m launch.tokenize --workdir=RUN --out=CODES
+    python -m launch.tokenize --workdir=RUN --out=CODES --flips
     python -m launch.train --config=configs/sundae_cifar10.py \
         --config.data.source=codes --config.data.dir=CODES \
         --config.data.eval_split=validation --workdir=DIR

@@ -2,17 +2,18 @@
 
     python -m launch.train --config=configs/sundae_ffhq256.py \
         --config.tokenizer.weights=RUN --workdir=DIR
+    python -m launch.tokenize --workdir=RUN --out=CODES --flips
     python -m launch.train --config=configs/sundae_ffhq256.py \
         --config.data.source=codes --config.data.dir=CODES --workdir=DIR
 
 2-10-2 layers of width 1024, 178M parameters, 2 unrolls; tiny: `:tiny`. RUN is a
 first stage, a run of `vqgan_ffhq.py` or what `launch.import_checkpoint` made;
-CODES is what `launch.tokenize` wrote with it. TFDS has no FFHQ: `data.ffhq`
-reads the 70,000 PNG files from the folder that `python -m launch.prepare ffhq
---manual_dir=PICTURES` is given. Published: FID 10.56 with 100 steps, after two
-to four days on one GPU. The other sundae_* configs begin with this one and say
-what differs. Where we do better than the authors did, the comment says what
-they had; `model.reference` is their network.
+CODES holds mirror images too, as `data.flip` asks. TFDS has no FFHQ:
+`data.ffhq` reads the 70,000 PNG files from the folder that `python -m
+launch.prepare ffhq --manual_dir=PICTURES` is given. Published: FID 10.56 with
+100 steps, after two to four days on one GPU. The other sundae_* configs begin
+with this one and say what differs. Where we do better than the authors did, the
+comment says what they had; `model.reference` is their network.
 """
 
 import ml_collections

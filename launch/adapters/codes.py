@@ -17,7 +17,7 @@ import numpy as np
 
 from data import codes as codes_lib
 from data import source as source_lib
-from launch import errors, first_stages, runs
+from launch import classes, errors, first_stages, runs
 from training import trees
 from vqgan import arrays, pixel_codes, tokenizer
 
@@ -108,6 +108,27 @@ def check(
       f"the codes in {source.name} are of images of {size}, data.size is "
       f"{tuple(config.data.size)}: set --config.data.size={size}"
     )
+
+
+def remarks(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns a line for each field that has no effect as others are set.
+
+  Whether codes are of mirror images too was decided as they were written.
+  """
+  found = classes.remarks(config)
+  data = config.data
+  if data.source != "codes" or not data.flip:
+    return found
+  try:
+    source = codes_lib.Codes(data.dir, data.split)
+  except source_lib.DataError:  # a dry run does without them
+    return found
+  if not source.flips:
+    found.append(
+      f"data.flip has no effect: the codes in {source.name} hold no mirror "
+      "images; tokenize with --flips, or set --config.data.flip=False"
+    )
+  return found
 
 
 def make_encode(

@@ -39,7 +39,7 @@ SAMPLING = (
   "acceptance",
 )
 check = codes.check
-remarks = classes.remarks
+remarks = codes.remarks
 
 # Options of the Transformer that a PixelSNAIL has no part for, switched off.
 _TRANSFORMER_ONLY = {

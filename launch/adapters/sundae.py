@@ -21,7 +21,7 @@ RULE = sharding.FsdpRule()
 
 check = codes.check
 check_source = classes.check
-remarks = classes.remarks
+remarks = codes.remarks
 make_encode = codes.make_encode
 make_array_encode = codes.make_array_encode
 rows_per_example = codes.rows_per_example

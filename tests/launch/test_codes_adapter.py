@@ -10,7 +10,7 @@ import pytest
 
 from data import arrays as data_arrays
 from data import codes as codes_lib
-from launch import datasets, errors, first_stages, trained
+from launch import datasets, errors, first_stages, flags, tasks, trained
 from launch.adapters import codes
 from tests.launch import tiny_stage
 from training import sharding
@@ -158,6 +158,26 @@ def test_codes_without_their_tokenizer_say_how_to_name_it(weights, tmp_path):
     codes.measure(config)
   config.tokenizer.weights = weights
   assert codes.measure(config)
+
+
+@pytest.mark.parametrize("name", ["sundae_ffhq256", "prior_imagenet"])
+def test_run_says_that_codes_hold_no_mirror_images(name, weights, tmp_path):
+  _write_codes(tmp_path / "plain", weights)
+  _write_codes(tmp_path / "flipped", weights, flips=True)
+
+  def remarks(folder, *more):
+    fields = [("data.source", "codes"), ("data.dir", str(tmp_path / folder))]
+    config = flags.load(f"configs/{name}.py", [*fields, *more])
+    return tasks.get(config.task).remarks(config)
+
+  (found,) = remarks("plain")
+  assert found.startswith("data.flip has no effect") and "--flips" in found
+  assert "\n" not in found
+  assert remarks("flipped") == []
+  assert remarks("plain", ("data.flip", "False")) == []
+  assert remarks("absent") == []  # a dry run
+  (found,) = remarks("flipped", ("model.class_drop", "0.1"))
+  assert "class_drop" in found
 
 
 def test_codes_are_shown_as_what_they_decode_to(weights, tmp_path):
