@@ -19,7 +19,6 @@ against quality and time. Started again, it goes on where it was.
 
 import dataclasses
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping
@@ -277,10 +276,10 @@ def held_out_nats(run: runs.Run, state: Any) -> tuple[float | None, ...]:
     "mask": jnp.ones(len(codes), bool),
   }
   rows = jax.jit(run.task.eval_step)(state, batch, jax.random.key(0))
-  if "bits_unroll_1" not in rows:
+  if "nats_unroll_1" not in rows:
     return None, None
   elements = float(rows["elements"].sum())
-  nats = float(rows["bits_unroll_1"].sum()) * math.log(2.0)
+  nats = float(rows["nats_unroll_1"].sum())
   return nats / elements, float(rows["right_unroll_1"].sum()) / elements
 
 

@@ -257,7 +257,7 @@ def _rates(job: Job, change: Callable = lambda batch: batch):
       "of a run that diverged",
       "python -m launch.report --workdir=" + shlex.quote(str(run.workdir)),
     )
-  return evaluators.rates(sums, run.adapter.LIKELIHOOD)
+  return evaluators.rates(sums, run.adapter)
 
 
 def _jpeg(job: Job, bits_per_pixel: float | None) -> dict[str, float]:

@@ -17,6 +17,9 @@ from training import task as task_lib
 
 _logger = logging.getLogger(__name__)
 
+# What a sampler says of samples and has no mean: numbers of classes.
+_NAMES = ("label",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -27,14 +30,14 @@ class Result:
 
 
 class Likelihood:
-  """Bits an element, a pixel and an image of a part of a split."""
+  """What `rates` makes of a part of a split."""
 
   name = "likelihood"
 
   def __init__(
     self,
     task: task_lib.Task,
-    totals: Mapping[str, tuple[str, ...]],
+    adapter: tasks.Adapter,
     make_batches: Callable[[], Iterable[Mapping[str, Any]]],
     key: jax.Array,
     every: int,
@@ -43,19 +46,19 @@ class Likelihood:
 
     Args:
       task: of the run.
-      totals: see `tasks.Adapter`; each becomes a group of rates.
+      adapter: of the task.
       make_batches: starts a pass over global evaluation batches.
       key: for `eval_step`, the same at every step.
       every: steps between runs.
     """
     self.every = every
-    self._totals = totals
+    self._adapter = adapter
     self._make_batches = make_batches
     self._key = key
     self._eval_step = jax.jit(task.eval_step)
 
   def run(self, state: state_lib.State, step: int) -> Result:
-    """Measures the rates `eval/<total>_<unit>`."""
+    """Measures the rates `eval/<name>`."""
     del step
     sums = likelihood.measure(
       self._eval_step, state, self._make_batches(), self._key
@@ -63,19 +66,21 @@ class Likelihood:
     for name in sums.nonfinite():
       _logger.warning("not finite: %s", name)
     return Result(
-      {f"eval/{name}": x for name, x in rates(sums, self._totals).items()}, {}
+      {f"eval/{name}": x for name, x in rates(sums, self._adapter).items()}, {}
     )
 
 
-def rates(
-  sums: likelihood.Sums, totals: Mapping[str, tuple[str, ...]]
-) -> dict[str, float]:
-  """Divides the sums of an evaluation, and the totals that a task names.
+def rates(sums: likelihood.Sums, adapter: tasks.Adapter) -> dict[str, float]:
+  """Divides the sums of an evaluation, and the totals that an adapter names.
 
-  The first total is called `bits`, another one `bits_<name>`.
+  Bits become those an element, a pixel and an image; the first total is called
+  `bits`, another one `bits_<name>`. An adapter without a likelihood has rates
+  of its own.
   """
+  if tasks.offers(adapter, "rates"):
+    return adapter.rates(sums)
   found: dict[str, float] = {}
-  for index, (name, parts) in enumerate(totals.items()):
+  for index, (name, parts) in enumerate(adapter.LIKELIHOOD.items()):
     for key, value in likelihood.rates(sums, parts).items():
       if index and key.startswith("bits_per_"):
         key = key.replace("bits_per_", f"bits_{name}_per_")
@@ -115,7 +120,7 @@ class Pictures:
     scalars = {
       f"sample/{name}": float(np.mean(values, dtype=np.float64))
       for name, values in drawn.info.items()
-      if values.ndim == 1
+      if values.ndim == 1 and name not in _NAMES
     }
     grid = pictures.grid(drawn.images, drawn.sizes)
     return Result(scalars, {self.name: grid})

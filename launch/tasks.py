@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from data import source as source_lib
+from evaluation import likelihood
 from launch import errors, flags
 from training import sharding
 from training import state as state_lib
@@ -85,6 +86,10 @@ class Adapter(Protocol):
 
   def assumed(self, config: ml_collections.ConfigDict) -> Measured:
     """Returns what `measure` might, where there is no data: for dry runs."""
+    ...
+
+  def rates(self, sums: likelihood.Sums) -> dict[str, float]:
+    """Divides the sums of `eval_step` where they are no likelihood."""
     ...
 
   def remarks(self, config: ml_collections.ConfigDict) -> list[str]:

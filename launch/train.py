@@ -246,7 +246,7 @@ def _evaluators(run: runs.Run, mesh, eval_source, net):
     made.append(
       evaluators.Likelihood(
         task,
-        adapter.LIKELIHOOD,
+        adapter,
         lambda: datasets.eval_batches(
           config, adapter, measured, eval_source, mesh, limit
         ),

@@ -86,10 +86,9 @@ class SundaeTask:
   ) -> dict[str, jax.Array]:
     """Return what denoising costs and gets right, float32 [b] by unroll.
 
-    Keys: `bits_unroll_1`, ..., `right_unroll_1`, ..., sums over the codes, and
-    the counts `elements` (codes) and `pixels`. It is no likelihood: the codes
-    were seen, some of them corrupted, by noise that the example's number and
-    the key decide.
+    Keys: `nats_unroll_1`, ..., `right_unroll_1`, ..., sums over the codes, and
+    their count `elements`. It is no likelihood: the codes were seen, some of
+    them corrupted, by noise that the example's number and the key decide.
     """
     codes = self.codes(state.frozen, batch)
     fold = lambda i: jax.random.fold_in(key, i)
@@ -106,13 +105,9 @@ class SundaeTask:
       return counted
 
     nats, right = jax.vmap(one)(codes, batch["label"], keys)  # [b, t]
-    elements = jnp.full(len(codes), math.prod(self.model.grid))
-    rows = {
-      "elements": elements,
-      "pixels": elements * self.tokenizer.factor**2,
-    }
+    rows = {"elements": jnp.full(len(codes), math.prod(self.model.grid))}
     for t in range(self.unrolls):
-      rows[f"bits_unroll_{t + 1}"] = nats[:, t] / math.log(2.0)
+      rows[f"nats_unroll_{t + 1}"] = nats[:, t]
       rows[f"right_unroll_{t + 1}"] = right[:, t]
     return {
       name: jnp.where(batch["mask"], row, 0.0).astype(jnp.float32)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import ml_collections
 import numpy as np
 
+from evaluation import likelihood
 from launch import classes, denoising_flags, errors, flags
 from launch.adapters import codes, optimizers, precision, sundae_sampling
 from layers import transformer
@@ -15,8 +16,7 @@ from sundae import model as model_lib
 from sundae import task as task_lib
 from training import optimizer, sharding
 
-# There is no likelihood: what denoising costs is reported by unroll.
-LIKELIHOOD = {"denoising": ()}
+LIKELIHOOD: Mapping[str, tuple[str, ...]] = {}  # there is none: see `rates`
 RULE = sharding.FsdpRule()
 
 check = codes.check
@@ -38,6 +38,8 @@ SAMPLING = (
   *denoising_flags.NAMES,
 )
 
+# Sums of `eval_step` and what they are a code; as in training.
+_RATES = {"nats": "nats_per_code", "right": "right_fraction"}
 # Which parameters decay.
 _DECAYS = {"kernels": optimizer.kernels, "all": optimizer.everything}
 _EPSILON = 1e-5  # of the released LayerNorms
@@ -96,6 +98,20 @@ def make_task(
     class_drop=config.model.class_drop,
     from_codes=config.data.source == "codes",
   )
+
+
+def rates(sums: likelihood.Sums) -> dict[str, float]:
+  """Returns, by unroll, what denoising costs and the share it gets right.
+
+  It is no likelihood, so it is neither an image's nor a pixel's.
+  """
+  totals = sums.totals()
+  found = {}
+  for name, total in totals.items():
+    kind, _, unroll = name.partition("_unroll_")
+    if kind in _RATES:
+      found[f"{_RATES[kind]}_unroll_{unroll}"] = total / totals["elements"]
+  return found
 
 
 def measure(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import turns
-from launch import errors, flags, request, tasks
+from evaluation import likelihood
+from launch import errors, evaluators, flags, request, tasks
 from launch.adapters import sundae, sundae_sampling
 from tests.sundae import tiny
 
@@ -64,6 +65,27 @@ def test_only_what_decays_moves_without_gradients(decays):
 def test_unknown_choice_of_what_decays_is_refused():
   with pytest.raises(errors.CommandError, match="Did you mean kernels"):
     _task({"optimizer.decays": "kernel"})
+
+
+def test_evaluation_is_of_codes_and_shares_by_unroll():
+  made = tiny.make_task(unrolls=2)
+  state, key = tiny.init_task(made), jax.random.key(0)
+  batch = {**tiny.batch(4), "mask": jnp.array([True, True, True, False])}
+  rows = jax.jit(made.eval_step)(state, batch, key)
+  sums = likelihood.measure(made.eval_step, state, [batch], key)
+  found = evaluators.rates(sums, sundae)
+  assert set(found) == {
+    f"{name}_unroll_{t}"
+    for name in ("nats_per_code", "right_fraction")
+    for t in (1, 2)
+  }
+  for t in (1, 2):
+    for name, short in (("nats_per_code", "nats"), ("right_fraction", "right")):
+      expected = rows[f"{short}_unroll_{t}"].sum() / (3 * 16)
+      np.testing.assert_allclose(
+        found[f"{name}_unroll_{t}"], expected, rtol=1e-5
+      )
+    assert 0 <= found[f"right_fraction_unroll_{t}"] <= 1
 
 
 def test_every_setting_of_a_request_reaches_the_steps():
