@@ -10,6 +10,8 @@ import ml_collections
 
 from configs import sundae_ffhq256
 
+variant = sundae_ffhq256.variant  # for configs that begin with this one
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Return the config; `arg` is "" or "tiny"."""
@@ -23,4 +25,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.sample.steps = 50
   config.sample.temperature = config.sample.end_temperature = 0.9
   config.sample.proportion = config.sample.end_proportion = 1.0
-  return sundae_ffhq256.variant(config, arg)
+  return variant(config, arg)
