@@ -121,6 +121,16 @@ def test_its_options_are_those_of_the_program(command, capsys):
       assert {x.removeprefix("--config.") for x in fields} <= set(config)
 
 
+def test_each_command_that_samples_has_its_own_folder():
+  found: dict[str, set[str]] = {}
+  for line in re.findall(r"^    python -m (launch\.sample .*)$", _text(), re.M):
+    options = dict(x.split("=", 1) for x in shlex.split(line) if "=" in x)
+    found.setdefault(options["--out"], set()).add(line)
+  assert len(found) > 5
+  # A folder with samples of one job refuses those of another.
+  assert not {out: lines for out, lines in found.items() if len(lines) > 1}
+
+
 def test_what_it_makes_can_be_made():
   made = set(re.findall(r"`?make ([a-z-]+)`", _text()))
   made |= set(re.findall(r"^    make ([a-z-]+)$", _text(), re.MULTILINE))
