@@ -59,7 +59,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     metavar="TOP,LEFT",
     help="pixels of --size where --inpaint's corner lies; default: centred",
   )
-  flag("--results", type=int, help="of --inpaint; default 4")
+  flag(
+    "--results",
+    type=int,
+    help="of --inpaint; default 4; up to --batch of them cost the same",
+  )
   flag(
     "--composite",
     action="store_true",

@@ -82,7 +82,13 @@ def parse(argv: Sequence[str], doc: str | None) -> argparse.Namespace:
     help="share of draws --score keeps, such as 0.05",
   )
   denoising_flags.add(parser)
-  add("--batch", type=_positive, help="samples at a time; changes rounding")
+  add(
+    "--batch",
+    type=_positive,
+    help="samples at a time, default sample.batch of the run; the last is drawn"
+    " whole, however few are asked for, so that more can follow; a smaller one"
+    " saves that and changes rounding, so samples may differ",
+  )
   add(
     "--no_average",
     action="store_true",

@@ -110,6 +110,19 @@ def _lying(path, upright):
   return path
 
 
+def test_results_do_not_depend_on_their_number(workdir, picture, tmp_path):
+  command = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}", "--steps=2"]
+  command += [f"--inpaint={picture[0]}", "--mask=2,2,4,4"]
+  drawn = {}
+  for results in (1, 9, 2):  # 9: more than a batch; all into one folder
+    assert sample.main([*command, f"--results={results}"]) == 0
+    with np.load(tmp_path / "out" / "samples.npz") as archive:
+      drawn[results] = archive["arr_0"]
+    assert len(drawn[results]) == results
+  np.testing.assert_array_equal(drawn[9][:1], drawn[1])
+  np.testing.assert_array_equal(drawn[9][:2], drawn[2])
+
+
 def test_photograph_is_inpainted_upright(workdir, tmp_path):
   upright = np.zeros((16, 8), np.uint8)
   upright[:8] = 200
