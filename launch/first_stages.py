@@ -26,8 +26,9 @@ from vqgan import task as task_lib
 from weights import safetensors
 
 KINDS = ("vqgan", "palette", "pixels")
+DTYPES = ("float32", "bfloat16")  # that a network encodes in
 # What decides the codes of a first stage, of its config.
-_SECTIONS = ("task", "data", "model", "quantizer", "num_codes")
+_SECTIONS = ("task", "data", "model", "quantizer", "num_codes", "dtype")
 _CODES = "quantizer/"  # of the arrays that codes have
 _DATA = ("channels", "target", "num_labels", "label_shift")
 # What it reads of `data` beside the target.
@@ -43,8 +44,8 @@ class FirstStage:
   """A tokenizer's config and its parameters, on the host.
 
   Attributes:
-    config: with `task`, one of KINDS, and those of the sections data, model
-      and quantizer that decide the codes.
+    config: with `task`, one of KINDS, those of the sections data, model and
+      quantizer that decide the codes, and `dtype` if it is not float32.
     arrays: parameters by name.
     where: its name, for messages.
   """
@@ -114,6 +115,25 @@ def reduced(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   return runs.locked(kept)
 
 
+def dtype(stage: FirstStage) -> str:
+  """Returns the precision that a first stage encodes in, one of DTYPES."""
+  return stage.config.get("dtype", DTYPES[0])
+
+
+def with_dtype(stage: FirstStage, name: str) -> FirstStage:
+  """Returns a first stage that encodes in another precision: other codes.
+
+  Args:
+    stage: with a network.
+    name: one of DTYPES.
+  """
+  config = stage.config.to_dict()
+  config.pop("dtype", None)
+  if name != DTYPES[0]:  # so that the codes of before keep their fingerprint
+    config["dtype"] = name
+  return dataclasses.replace(stage, config=runs.locked(config))
+
+
 def keep_codes(stage: FirstStage, used: np.ndarray) -> FirstStage:
   """Returns a first stage with some of its codes (see `tokenizer.keep_codes`).
 
@@ -161,9 +181,9 @@ def make_tokenizer(
     return pixel_codes.Pixels(size or (1, 1))
   if config.task == "palette":
     return pixel_codes.Palette(config.num_codes, size or (1, 1))
-  # Always float32: codes on the disk are those that a step would find.
+  # Not that of training: codes on the disk are those that a step would find.
   whole = ml_collections.ConfigDict(config.to_dict())
-  whole.train = {"dtype": "float32", "remat": False}
+  whole.train = {"dtype": config.get("dtype", DTYPES[0]), "remat": False}
   whole.data.update({"size": size or (1, 1), "zoom": 1.0, "flip": False})
   model = vqgan.make_model(whole)
   labels = config.data.target == "segmentation"

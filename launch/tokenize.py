@@ -17,7 +17,7 @@ alike, and where the crop lies is kept. The tokenizer is put beside the codes;
 a prior has no logits for what never occurs; a validation image that had one of
 them takes the nearest that is left. A job that was stopped goes on with the
 same command and ends with the same files, whatever the number of devices and
-processes.
+processes. Codes are made in float32 unless --dtype says otherwise.
 """
 
 import dataclasses
@@ -320,6 +320,9 @@ def _finish(folder, described, num_shards):
 def _first_stage(args, config) -> first_stages.FirstStage:
   if args.workdir or args.weights:
     whole = first_stages.load(str(args.workdir or args.weights))
+    if args.dtype:
+      whole = first_stages.with_dtype(whole, args.dtype)
+    _check_dtype(whole, args.out)
     return _used_only(whole, args, config) if args.used_only else whole
   if args.pixels:
     plain = ml_collections.ConfigDict({"task": "pixels"})
@@ -340,6 +343,22 @@ def _first_stage(args, config) -> first_stages.FirstStage:
   return codes_adapter.fit_palette(
     args.palette, _batches(job, source, 0, 1), config.seed
   )
+
+
+def _check_dtype(stage, out):
+  """Stops where codes of another precision are, before anything is encoded."""
+  path = out / codes_lib.TOKENIZER
+  sharding.meet("dtype")
+  if not path.with_name(f"{path.name}.json").is_file():
+    return
+  there, mine = (
+    first_stages.dtype(x) for x in (first_stages.load(str(path)), stage)
+  )
+  if there != mine:
+    raise errors.CommandError(
+      f"{out} holds codes made in {there}, not in {mine}: go on with "
+      f"--dtype={there}, or choose another --out"
+    )
 
 
 def _used_only(whole, args, config) -> first_stages.FirstStage:

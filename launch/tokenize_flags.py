@@ -38,6 +38,14 @@ def parse(
   add(
     "--used_only", action="store_true", help="drop codes of no use, see above"
   )
+  add(
+    "--dtype",
+    choices=first_stages.DTYPES,
+    help="precision of the encoder; default float32, in full also on GPUs and "
+    "TPUs. bfloat16 is several times as fast there, and a latent near the "
+    "border of two codes may get the other one: where codes of one precision "
+    "are asked for, those of the other are refused",
+  )
   add("--splits", default=",".join(SPLITS), help="default: both")
   add("--shard", type=int, default=4096, help="images a file; default 4096")
   add("--batch", type=int, default=16, help="images at a time, a device")
@@ -49,6 +57,8 @@ def parse(
     parser.error("give one of --workdir, --weights, --palette and --pixels")
   if args.used_only and not (args.workdir or args.weights):
     parser.error("--used_only is of first stages: --workdir or --weights")
+  if args.dtype and not (args.workdir or args.weights):
+    parser.error("--dtype is of first stages: --workdir or --weights")
   for name in ("shard", "batch", "palette"):
     value = getattr(args, name)
     if value is not None and value < 1:

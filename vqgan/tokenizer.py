@@ -101,7 +101,8 @@ class VQGAN:
   """A trained first stage as a `Tokenizer`.
 
   Attributes:
-    task: its settings; `size` is that of the images to encode.
+    task: its settings; `size` is that of the images to encode, and the model's
+      `dtype` the precision of encoding. Decoding is float32 whatever it is.
   """
 
   task: task_lib.VQGANTask
@@ -152,7 +153,9 @@ class VQGAN:
 
   def decode(self, params: Any, codes: jax.Array) -> jax.Array:
     """Return the pictures uint8 [b, H, W, 3] of codes [b, h, w]."""
-    return self.task.picture(self.task.apply(params, codes, method="decode"))
+    model = self.task.model.clone(dtype=jnp.float32)
+    task = dataclasses.replace(self.task, model=model)
+    return task.picture(task.apply(params, codes, method="decode"))
 
   def embed(self, params: Any, codes: jax.Array) -> jax.Array:
     """Return the latents float32 [b, h, w, c] of codes [b, h, w]."""

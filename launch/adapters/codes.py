@@ -97,8 +97,8 @@ def check(
   if source.tokenizer != mine:
     raise errors.CommandError(
       f"the codes in {source.name} are of tokenizer {source.tokenizer}, this "
-      f"run is of {mine}: tokenize the images again with its first stage, or "
-      "choose another --workdir",
+      f"run is of {mine}: tokenize the images again with its first stage and "
+      "its --dtype, or choose another --workdir",
       "python -m launch.tokenize --help",
     )
   grid = make_tokenizer(config, measured).grid
