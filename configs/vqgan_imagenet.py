@@ -6,10 +6,18 @@
 f16 with 1,024 codes (the default) or with 16,384 (`:16384`), or f8 with 8,192
 codes and a Gumbel quantizer (`:f8`); tiny: `:tiny` or `:f8,tiny`. Published
 reconstruction FID on the validation set: 7.94 and 4.98; the published f8 was
-trained on Open Images (vqgan_open_images.py). The authors' rate is 4.5e-6 an
-image of the global batch; it is written out here. Where we do better than they
-did, the comment says what they had. The other vqgan_* configs begin with this
-one and say what differs.
+trained on Open Images (vqgan_open_images.py). Where we do better than they did,
+the comment says what they had. The other vqgan_* configs begin with this one
+and say what differs.
+
+The authors' rate is 4.5e-6 an image of the global batch; it is written out
+here, so that it never depends on the machine. train.batch_size has to divide
+over the devices: 12 fits 1, 2, 3, 4, 6 and 12 of them, the 3 of the faces 1 and
+3. On others set the next multiple of their number, and optimizer.peak and
+adversary.peak by the same factor, as the error says; on 8:
+
+    --config.train.batch_size=16 --config.optimizer.peak=7.2e-05 \
+        --config.adversary.peak=7.2e-05
 """
 
 import ml_collections

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 from jax.sharding import AbstractMesh, AxisType
 
-from launch import flags, plans, tasks
+from launch import batch_sizes, flags, plans, tasks
 from training import sharding, trees
 from training import task as task_lib
 
@@ -38,9 +38,7 @@ def report(config: ml_collections.ConfigDict) -> str:
   # The devices of this machine need not be those of the run.
   try:
     mesh = sharding.make_mesh(config.mesh.to_dict())
-    sharding.check_batch(mesh, config.train.batch_size)
-    if config.eval.every:
-      sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
+    batch_sizes.check_mesh(config, adapter, mesh)
   except ValueError as error:
     lines.append(f"\nNot on this machine: {error}")
   return "\n".join(lines)

@@ -11,9 +11,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from data import batches
-from launch import errors, ranges, tasks
-from training import optimizer, options
+from launch import batch_sizes, errors, ranges, tasks
+from training import options
 from training import task as task_lib
 
 # What is read after a run directory was opened.
@@ -78,7 +77,7 @@ def make(config: ml_collections.ConfigDict) -> Plan:
     _look_up(config, name)
   ranges.check(config)
   adapter = tasks.get(config.task)
-  _check_batches(config, adapter)
+  batch_sizes.check_config(config, adapter)
   made = _options(config)
   assumed = tasks.measured_or_assumed(adapter, config)
   task = adapter.make_task(config, assumed)
@@ -93,20 +92,6 @@ def _look_up(config, name):
     raise errors.CommandError(
       f"the config has no {name}: add it, or begin with a config that ships"
     ) from error
-
-
-def _check_batches(config, adapter):
-  """Refuses batches that cannot be divided as they would have to be."""
-  train, parts = config.train, (jax.process_index(), jax.process_count())
-  try:
-    section = "train"
-    optimizer.check_pieces(train.get("accumulate", 1), train.batch_size)
-    batches.Plan(train.batch_size, adapter.rows_per_example(config), *parts)
-    section = "eval"
-    if config.eval.every:
-      batches.Plan(config.eval.batch_size, 1, *parts)
-  except ValueError as error:
-    raise errors.CommandError(f"{section}.{error}") from error
 
 
 def _options(config):

@@ -96,6 +96,10 @@ class Adapter(Protocol):
     """Returns a line for each field that has no effect as others are set."""
     ...
 
+  def rates_an_image(self, config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the fields of the rates that scale with train.batch_size."""
+    ...
+
   def check_source(
     self, config: ml_collections.ConfigDict, source: source_lib.Source
   ) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from data import source as source_lib
 from launch import (
+  batch_sizes,
   datasets,
   dry_run,
   errors,
@@ -123,11 +124,10 @@ def train(
   adapter = plan.adapter
   net = score_evaluator.open_network(config, plan.task)
   mesh = sharding.make_mesh(config.mesh.to_dict())
-  sharding.check_batch(mesh, config.train.batch_size)
+  batch_sizes.check_mesh(config, adapter, mesh)
   source = datasets.open_source(config, config.data.split)
   eval_source = None
   if config.eval.every:
-    sharding.check_batch(mesh, config.eval.batch_size, "eval.batch_size")
     eval_source = datasets.open_source(config, config.data.eval_split)
   if tasks.offers(adapter, "check_source"):
     for opened in filter(None, (source, eval_source)):

@@ -26,6 +26,7 @@ RULE = sharding.FsdpRule()
 QUANTIZERS = ("nearest", "average", "unit", "gumbel", "finite")
 
 remarks = vqgan_options.remarks
+rates_an_image = vqgan_options.rates_an_image
 
 
 def make_frame(config: ml_collections.ConfigDict) -> frame_lib.Frame:

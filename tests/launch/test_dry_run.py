@@ -23,6 +23,44 @@ def test_a_batch_that_does_not_fit_the_devices_is_named():
     assert f"Not on this machine: {field} 12 must be a multiple of 8" in said
 
 
+@pytest.mark.parametrize(
+  ("name", "size", "peak"),
+  [
+    ("vqgan_imagenet", 16, 7.2e-5),
+    ("vqgan_ffhq", 8, 3.6e-5),
+    ("vqgan_celeba_hq", 8, 3.6e-5),
+    ("vqgan_faces", 8, 3.6e-5),
+    ("vqgan_ade20k_segmentation", 16, 7.2e-5),
+  ],
+)
+def test_overrides_that_a_batch_asks_for_work_and_keep_the_rate_an_image(
+  name, size, peak
+):
+  name = f"configs/{name}.py"
+  said = dry_run.report(flags.load(name)).splitlines()[-1]
+  assert "Not on this machine: train.batch_size" in said
+  words = [word for word in said.split() if word.startswith("--config.")]
+  rest, overrides = flags.split_overrides(words)
+  config = flags.load(name, overrides)
+  assert not rest
+  assert "Not on this machine" not in dry_run.report(config)
+  assert config.train.batch_size == size
+  assert config.optimizer.peak == pytest.approx(peak)
+  given = {field for field, _ in overrides}
+  assert ("adversary.peak" in given) == bool(config.adversary.weight)
+  if config.adversary.weight:
+    assert config.adversary.peak == pytest.approx(peak)
+
+
+def test_rates_that_somebody_chose_are_not_scaled():
+  for name in ("vqgan_folder", "dct_scenes"):
+    fields = [("train.batch_size", "12"), ("eval.batch_size", "12")]
+    said = dry_run.report(flags.load(f"configs/{name}.py", fields))
+    last = said.splitlines()[-1]
+    assert "--config.train.batch_size=16 --config.eval.batch_size=16" in last
+    assert ".peak" not in last
+
+
 def test_the_state_is_divided_among_devices():
   shapes = {"w": jax.ShapeDtypeStruct((1024, 64), "float32")}
   rule = sharding.FsdpRule()

@@ -31,7 +31,8 @@ FAULTS = [
   (
     DCT,
     "train.chunks_per_image=3",
-    "train.batch_size 8 must be a multiple of 3",
+    "train.batch_size 8 must be a multiple of 3 (3 rows per example x 1 "
+    "processes): set --config.train.batch_size=24.",
   ),
   (DCT, "eval.batch_size=0", "eval.batch_size 0 must be at least 1"),
   (DCT, "optimizer.ema_decay=2", "optimizer.ema_decay 2.0 must be in [0, 1)"),
