@@ -55,25 +55,38 @@ def main(argv: list[str]) -> int:
   setup.start(config.platform)
   setup.log_to_terminal()
   began = time.monotonic()
-  for phase, stop in zip(_PHASES, (config.adversary.start, None)):
-    if not _trained(config, args.workdir, stop):
+  ends = (config.adversary.start, config.train.num_steps)
+  for phase, step in zip(_PHASES, ends, strict=True):
+    if _looked(args.workdir, phase, step):
+      continue
+    if not _trained(config, args.workdir, step):
       print("stopped: the same command goes on")
       return train.EXIT_RESUMABLE
-    if not _path(args.workdir, phase).is_file():
-      look(args.workdir, phase)
+    look(args.workdir, phase, step)
   figures = judge(args.workdir)
   demo_frame.end(args.workdir, figures, began, {"pictures": draw(args.workdir)})
   return 0
 
 
-def look(workdir: Path, phase: str) -> None:
+def look(workdir: Path, phase: str, step: int) -> None:
   """Reconstructs the evaluation split; keeps figures and some pictures.
 
   Args:
     workdir: of a run.
-    phase: of its newest checkpoint, "without" or "with" a discriminator.
+    phase: what the figures are of, "without" or "with" a discriminator.
+    step: of the checkpoint that ends this phase.
+
+  Raises:
+    CommandError: the run has gone on, and that checkpoint is not kept.
   """
-  job = evaluate.open_job(workdir)
+  done = checkpoint.steps(rundir.RunDirectory(workdir).checkpoints)
+  if step not in done:
+    raise errors.CommandError(
+      f"{workdir} is at step {max(done, default=0)} and keeps no checkpoint of "
+      f"step {step}, where the part {phase} a discriminator ends: choose "
+      "another --workdir"
+    )
+  job = evaluate.open_job(workdir, step=step)
   values, real, made = measure(job)
   path = _path(workdir, phase)
   path.parent.mkdir(exist_ok=True)
@@ -150,19 +163,21 @@ def draw(workdir: Path) -> Path:
 
 
 def _trained(
-  config: ml_collections.ConfigDict, workdir: Path, stop: int | None
+  config: ml_collections.ConfigDict, workdir: Path, step: int
 ) -> bool:
-  """Trains up to a step (None: the last), unless that has been done."""
-  with config.unlocked():
-    part = config.copy_and_resolve_references()
-    if stop is not None:
-      part.train.num_steps = stop
-  part.lock()
+  """Trains up to a step, unless that has been done."""
   done = checkpoint.steps(rundir.RunDirectory(workdir).checkpoints)
-  if done and max(done) >= part.train.num_steps:
+  if done and max(done) >= step:
     return True
-  finished = train.train(part, workdir, accept_changes=True, stream=sys.stderr)
-  return finished.reason == "completed"
+  finished = train.train(config, workdir, stream=sys.stderr, stop_at=step)
+  return finished.reason in ("paused", "completed")
+
+
+def _looked(workdir: Path, phase: str, step: int) -> bool:
+  """Says whether the figures of a phase are there, and of its own step."""
+  if not _path(workdir, phase).is_file():
+    return False
+  return _content(workdir, phase)["step"] == step
 
 
 def _path(workdir: Path, phase: str) -> Path:

@@ -9,6 +9,7 @@ run is complete and with 75 when a signal stopped it, with a checkpoint saved:
 then the same command goes on.
 """
 
+import dataclasses
 import json
 import logging
 import shlex
@@ -105,6 +106,7 @@ def train(
   accept_changes: bool = False,
   write_tensorboard: bool = True,
   stream: TextIO | None = None,
+  stop_at: int = 0,
 ) -> options.Finished:
   """Trains from the newest good checkpoint, or from the start, to the end.
 
@@ -115,6 +117,8 @@ def train(
     accept_changes: go on with any other config whose state has the same shape.
     write_tensorboard: also write TensorBoard files, where it is installed.
     stream: shows progress there; None is silent.
+    stop_at: a step to save and stop at, whence the same call goes on; 0 goes to
+      the end.
   Raises:
     ValueError: the config, the data or the run directory is at fault.
   """
@@ -148,7 +152,7 @@ def train(
       lambda step: datasets.train_batches(
         config, adapter, measured, source, mesh, step
       ),
-      plan.options,
+      dataclasses.replace(plan.options, stop_at=stop_at),
       directory,
       mesh,
       rule=adapter.RULE,

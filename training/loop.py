@@ -198,16 +198,16 @@ class _Engine:
     self.reporter.restart(self.step, note)
 
   def train(self) -> str:
-    """Step to the end, or to a signal: the reason to stop."""
+    """Step to the end, to `stop_at` or a signal: the reason to stop."""
     self.clock.switch("productive")
     self.evaluate(after_restart=True)
-    while self.step < self.options.num_steps:
+    while self.step < self.options.last_step:
       try:
         if self.preemption.poll():
           self.save(final=True)
           break
         self.advance()
-        last = self.step == self.options.num_steps
+        last = self.step == self.options.last_step
         if last or self.step % self.options.checkpoint_every == 0:
           self.save(final=last)
         self.evaluate()
@@ -217,7 +217,8 @@ class _Engine:
         self.roll_back(error)
     self.wait_for_save(final=True)
     if self.step < self.options.num_steps or self.interrupted:
-      return self.preemption.signal or "preempted"
+      paused = self.step >= self.options.last_step
+      return self.preemption.signal or ("paused" if paused else "preempted")
     return "completed"
 
   def advance(self) -> None:

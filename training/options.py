@@ -45,6 +45,8 @@ class Options:
       (return to the last checkpoint and leave out the updates that led here).
     seed: of the initial parameters and of every step.
     main_metric: shown beside the step.
+    stop_at: a step to save and stop at before the end, as a signal would;
+      0 goes to the end. What a run computes does not depend on it.
   """
 
   num_steps: int
@@ -56,16 +58,24 @@ class Options:
   on_nan: str = "stop"
   seed: int = 0
   main_metric: str = "train/loss"
+  stop_at: int = 0
 
   def __post_init__(self):
     """Check the values."""
     for name in ("num_steps", "batch_size", "log_every", "checkpoint_every"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} {getattr(self, name)} must be positive")
+    if self.stop_at < 0:
+      raise ValueError(f"stop_at {self.stop_at} must not be negative")
     if self.on_nan not in ON_NAN:
       raise ValueError(
         f"unknown on_nan {self.on_nan!r}: choose one of {', '.join(ON_NAN)}"
       )
+
+  @property
+  def last_step(self) -> int:
+    """The step that this start of the run goes to."""
+    return min(self.stop_at or self.num_steps, self.num_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +85,8 @@ class Finished:
   Attributes:
     state: at the last step.
     step: the last step.
-    reason: "completed", or the signal that stopped it ("SIGTERM").
+    reason: "completed", "paused" at `stop_at`, or the signal that stopped it
+      ("SIGTERM").
     seconds: by phase (see `stopwatch`), summing to the wall time.
   """
 
