@@ -23,7 +23,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.target = "segmentation"
   config.data.num_labels = 151
   config.data.label_shift = 0
-  config.data.zoom = 1.1
+  config.data.zoom = 1.1  # choice: crops that show most of the picture
   config.loss.perceptual = 0.0
   config.adversary.weight = 0.0
   return vqgan_imagenet.variant(config, arg)
