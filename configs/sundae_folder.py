@@ -7,15 +7,22 @@
 RUN is a run of `vqgan_folder.py` at 256 pixels; class folders become classes;
 tiny: `:tiny`. Made for one GPU. It also takes the pictures themselves, with
 data.source=folder and tokenizer.weights=RUN.
+
+`:64,laptop` reads the codes of a run of `vqgan_folder.py:64,laptop`, with the
+network and six times the steps of `sundae_scenes.py`: by a count of operations
+about an hour on two CPU cores, not yet measured.
 """
 
 import ml_collections
 
-from configs import sundae_ffhq256
+from configs import _scenes, sundae_ffhq256
+
+LAPTOP = ["64", "laptop"]
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """Return the config; `arg` is "" or "tiny"."""
+  """Return the config; `arg` is "64,laptop", "tiny", both, or ""."""
+  parts = [part for part in arg.split(",") if part]
   config = sundae_ffhq256.get_config()
   config.data.source = "codes"
   config.data.name = ""
@@ -34,4 +41,33 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.train.batch_size = 32
   config.eval.every = config.sample.every = 2000
   config.eval.num_examples = 256
-  return sundae_ffhq256.variant(config, arg)
+  if parts[:2] == LAPTOP:
+    _fit_laptop(config)
+    parts = parts[2:]
+  elif parts not in ([], ["tiny"]):
+    raise ValueError(
+      f'config argument "{arg}" must be "64,laptop", "tiny", both, or absent'
+    )
+  return sundae_ffhq256.variant(config, ",".join(parts))
+
+
+def _fit_laptop(config: ml_collections.ConfigDict) -> None:
+  """Make the network that of the scenes, and the run six times as long."""
+  config.data.size = (64, 64)
+  _scenes.first_stage(config.tokenizer.like)
+  config.model.layers = (1, 4, 1)
+  config.model.width = 128
+  config.model.heads, config.model.head_width = 4, 32
+  config.optimizer.peak = 2e-3  # as in sundae_scenes: short runs ask for it
+  config.optimizer.warmup_steps = 100
+  config.optimizer.ema_decay = 0.995
+  config.train.num_steps = 4200
+  config.train.batch_size = 8
+  config.train.remat = False
+  config.train.log_every = 20
+  config.train.checkpoint_every = 600
+  config.eval.every = config.sample.every = 600
+  config.sample.steps = 20
+  config.sample.argmax = True
+  config.mesh.data = -1
+  config.mesh.fsdp = 1

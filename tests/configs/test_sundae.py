@@ -19,6 +19,7 @@ FULL = {
   "sundae_cifar10": None,
   "sundae_scenes": None,
   "sundae_folder": None,
+  "sundae_folder.py:64,laptop": None,
 }
 
 
@@ -99,6 +100,7 @@ def test_numbers_are_the_published_ones(name):
 @pytest.mark.parametrize(
   ("name", "stage"),
   [
+    ("sundae_folder.py:64,laptop", "vqgan_folder.py:64,laptop"),
     ("sundae_ffhq256", "vqgan_ffhq"),
     ("sundae_celeba256", "vqgan_celeba_hq"),
     ("sundae_imagenet", "vqgan_imagenet"),
@@ -142,6 +144,8 @@ def test_tiny_changes_only_numbers_and_the_dataset(name):
     ("sundae_ffhq256", "tinny"),
     ("sundae_ffhq1024", "2-12-3"),
     ("sundae_imagenet", "large,small"),
+    ("sundae_folder", "64"),
+    ("sundae_folder", "64,laptop,small"),
   ],
 )
 def test_unknown_argument_lists_the_choices(name, arg):

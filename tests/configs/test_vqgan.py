@@ -21,6 +21,7 @@ FULL = {
   "vqgan_open_images": None,
   "vqgan_folder": None,
   "vqgan_folder.py:64": None,
+  "vqgan_folder.py:64,laptop": None,
   "vqgan_cifar10": None,
   "vqgan_scenes": None,
   "vqgan_scenes.py:vqvae": None,
@@ -72,6 +73,8 @@ def test_no_field_is_set_in_vain(name):
   [
     ("vqgan_imagenet", "tinny"),
     ("vqgan_folder", "33"),
+    ("vqgan_folder", "128,laptop"),
+    ("vqgan_folder", "laptop"),
     ("vqgan_scenes", "vqvae,small"),
   ],
 )
@@ -97,10 +100,28 @@ def test_both_rates_of_a_folder_end_at_zero_with_the_run(monkeypatch):
     rate = optimizer.make_schedule(**{name: fields[name] for name in names})
     total = fields["total_steps"]
     assert rate(total) == 0 < rate(total - 99) < rate(total // 2) < rate(500)
-    assert rate(500) == pytest.approx(2e-4) and rate(0) < 1e-6
+    assert rate(500) == pytest.approx(1e-4) and rate(0) < 1e-6
     lengths.append(total)
   steps = config.train.num_steps
   assert lengths == [steps, steps - config.adversary.start]
+
+
+@pytest.mark.parametrize("form", ["256", "128", "64", "64,laptop"])
+def test_rates_of_a_folder_are_low_once_the_discriminator_has_begun(
+  monkeypatch, form
+):
+  config = forms.load(f"vqgan_folder.py:{form}")
+  names = ("peak", "warmup_steps", "total_steps", "schedule", "final")
+  fields = _optimisers(monkeypatch, config)
+  rates = [
+    optimizer.make_schedule(**{name: x[name] for name in names}) for x in fields
+  ]
+  asked = [x["peak"] for x in fields]
+  start = config.adversary.start
+  autoencoder = rates[asked.index(config.optimizer.peak)]
+  for step in (start, start + 1000, config.train.num_steps):
+    assert autoencoder(step) <= 1.0001e-4
+  assert config.adversary.peak <= 1e-4
 
 
 def test_moments_decay_and_clipping_are_of_both_optimisers(monkeypatch):
