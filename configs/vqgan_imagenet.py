@@ -4,11 +4,15 @@
     python -m launch.train --config=configs/vqgan_imagenet.py:f8 --workdir=DIR
 
 f16 with 1,024 codes (the default) or with 16,384 (`:16384`), or f8 with 8,192
-codes and a Gumbel quantizer (`:f8`); tiny: `:tiny` or `:f8,tiny`. Published
-reconstruction FID on the validation set: 7.94 and 4.98; the published f8 was
-trained on Open Images (vqgan_open_images.py). Where we do better than they did,
-the comment says what they had. The other vqgan_* configs begin with this one
-and say what differs.
+codes and a Gumbel quantizer (`:f8`); each also as the authors trained it
+(`:legacy`, `:16384,legacy`, `:f8,legacy`: their weights of the codebook's
+losses, its first values, no restarts, the discriminator on a second pass, no
+mirror images, float32; what stays different is the initialisation of the layers
+and that BatchNorm's running statistics do not move in the generator's pass);
+tiny: `:tiny` or `:f8,legacy,tiny`. Published reconstruction FID on the
+validation set: 7.94 and 4.98; the published f8 was trained on Open Images
+(vqgan_open_images.py). Where we do better than they did, the comment says what
+they had. The other vqgan_* configs begin with this one and say what differs.
 
 The authors' rate is 4.5e-6 an image of the global batch; it is written out
 here, so that it never depends on the machine. train.batch_size has to divide
@@ -25,10 +29,14 @@ import ml_collections
 from configs import _sections
 
 FORMS = ("1024", "16384", "f8")
+LEGACY = "legacy"
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """Return the config; `arg` is a form, "tiny", or both with a comma."""
+  """Return the config; `arg` is a form, "legacy" and "tiny".
+
+  Any may be absent; between them there are commas.
+  """
   parts = [part for part in arg.split(",") if part]
   form = parts.pop(0) if parts and parts[0] in FORMS else "1024"
   config = ml_collections.ConfigDict()
@@ -144,7 +152,26 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model.attention = (32,)
     config.quantizer.name = "gumbel"
     config.quantizer.num_codes = 8192
+  if parts[:1] == [LEGACY]:
+    _train_as_authors(config)
+    parts.pop(0)
   return variant(config, ",".join(parts))
+
+
+def _train_as_authors(config: ml_collections.ConfigDict) -> None:
+  """Set what the code can do as the authors did.
+
+  Still different: layers begin with Flax's initialisation, not PyTorch's, and
+  the running statistics of the discriminator's BatchNorm move in its own pass
+  only, in theirs also in the generator's.
+  """
+  config.data.flip = False
+  # A Gumbel quantizer has no commitment to weigh.
+  config.quantizer.legacy = config.quantizer.name == "nearest"
+  config.quantizer.seed_codebook = False
+  config.quantizer.restart = False
+  config.adversary.same_forward = False
+  config.train.dtype = "float32"
 
 
 def variant(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch import tasks
+from launch import flags, tasks
 from tests.configs import forms
 from training import optimizer
 
@@ -11,6 +11,9 @@ FULL = {
   "vqgan_imagenet": 72_141_699,
   "vqgan_imagenet.py:16384": 76_073_859,
   "vqgan_imagenet.py:f8": None,
+  "vqgan_imagenet.py:legacy": 72_141_699,
+  "vqgan_imagenet.py:16384,legacy": 76_073_859,
+  "vqgan_imagenet.py:f8,legacy": None,
   "vqgan_ffhq": 72_141_699,
   "vqgan_celeba_hq": 72_141_699,
   "vqgan_faces": 72_141_699,
@@ -75,6 +78,7 @@ def test_no_field_is_set_in_vain(name):
     ("vqgan_folder", "33"),
     ("vqgan_folder", "128,laptop"),
     ("vqgan_folder", "laptop"),
+    ("vqgan_imagenet", "legacy,f8"),
     ("vqgan_scenes", "vqvae,small"),
   ],
 )
@@ -122,6 +126,27 @@ def test_rates_of_a_folder_are_low_once_the_discriminator_has_begun(
   for step in (start, start + 1000, config.train.num_steps):
     assert autoencoder(step) <= 1.0001e-4
   assert config.adversary.peak <= 1e-4
+
+
+@pytest.mark.parametrize("form", ["", "16384,", "f8,"])
+def test_legacy_is_what_the_authors_did(form):
+  ours = dict(flags.flatten(forms.load(f"vqgan_imagenet.py:{form[:-1]}")))
+  theirs = dict(flags.flatten(forms.load(f"vqgan_imagenet.py:{form}legacy")))
+  expected = {
+    "data.flip": False,
+    "quantizer.seed_codebook": False,
+    "quantizer.restart": False,
+    "adversary.same_forward": False,
+    "train.dtype": "float32",
+  }
+  if form != "f8,":  # of Gumbel's quantizer they are what they were
+    expected["quantizer.legacy"] = True
+  assert {x: theirs[x] for x in theirs if theirs[x] != ours[x]} == expected
+  task = tasks.get("vqgan").make_task(
+    forms.load(f"vqgan_imagenet.py:{form}legacy,tiny"), {}
+  )
+  assert not (task.seed_codebook or task.adversary.same_forward)
+  assert not task.model.quantizer.restart
 
 
 def test_moments_decay_and_clipping_are_of_both_optimisers(monkeypatch):
