@@ -18,7 +18,6 @@ import argparse
 import importlib
 import importlib.util
 import json
-import os
 import statistics
 import sys
 import time
@@ -49,9 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--steps", type=int, default=16)
   parser.add_argument("--batch", type=int, default=8)
   parser.add_argument("--repeats", type=int, default=5, help="median of these")
-  parser.add_argument("--threads", type=int, default=os.cpu_count())
+  turns.add_threads(parser)
   parser.add_argument("--smoke", action="store_true", help="tiny; only counts")
   args = parser.parse_args(argv)
+  turns.use_threads(args.threads, parser)
   if args.smoke:
     args.sides, args.num_codes, args.width, args.heads = "4", 16, 64, 1
     args.layers, args.steps, args.batch, args.repeats = "0,1,0", 3, 2, 1

@@ -22,6 +22,37 @@ _MIB = 2**20
 Times = dict[Any, tuple[list[float], list[float]]]
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+  """Add --threads, by default the cores that this process may use."""
+  parser.add_argument(
+    "--threads",
+    type=int,
+    default=_num_cores(),
+    help="cores that all contestants have; default all",
+  )
+
+
+def use_threads(count: int, parser: argparse.ArgumentParser) -> None:
+  """Keep JAX and whatever it is compared with to so many cores.
+
+  XLA's CPU client takes no number of threads: it starts as many as the process
+  may use cores when it begins, so call this before anything computes. Threads
+  begun later inherit it. Ends the command by `parser` where there are not so
+  many, or where this system cannot leave any out.
+  """
+  have = _num_cores()
+  if not 1 <= count <= have:
+    parser.error(f"--threads {count} must be 1 to {have}, the cores here")
+  if count == have:
+    return
+  if not hasattr(os, "sched_setaffinity"):
+    parser.error(
+      f"--threads {count}: only Linux keeps JAX to fewer than all {have} "
+      "cores: leave the flag out"
+    )
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
 def interleave(runs: Mapping[Any, Callable[[], object]], repeats: int) -> Times:
   """Run all once, then in turns."""
   for run in runs.values():
@@ -67,3 +98,9 @@ def temporary_mib(program: Any) -> float:
   """Return a compiled program's temporary memory, 0 where it is not known."""
   analysis = program.memory_analysis()
   return 0.0 if analysis is None else analysis.temp_size_in_bytes / _MIB
+
+
+def _num_cores() -> int:
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1

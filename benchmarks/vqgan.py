@@ -58,11 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--cases", default=",".join(CASES))
   parser.add_argument("--channels", type=int, default=128)
   parser.add_argument("--repeats", type=int, default=7, help="median of these")
-  parser.add_argument("--threads", type=int, default=os.cpu_count())
+  turns.add_threads(parser)
   parser.add_argument("--smoke", action="store_true", help="tiny; only counts")
   parser.add_argument("--memory", action="store_true", help="only of remat")
   parser.add_argument("--side", type=int, default=256, help="of --memory")
   args = parser.parse_args(argv)
+  turns.use_threads(args.threads, parser)
   if args.memory:
     shape = autoencoder.Shape(channels=args.channels, norm_least=1)
     found = {"side": args.side, "batch": 1, **kept(shape, args.side)}
