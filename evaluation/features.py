@@ -59,11 +59,13 @@ class Features:
   """What is known of a set after one pass.
 
   Attributes:
-    count: Number of images.
+    count: Number of images, without unreadable ones.
     moments: Of `pool` (FID) and `spatial` (sFID).
     kept: The features that were asked for by kind, [n, d] float32, in order.
     size: Rows and columns of the images.
     digest: SHA-256 over the pixels of all images in order.
+    places: Which images of the set features were kept of, int [n]; None where
+      there is no order.
   """
 
   count: int
@@ -71,6 +73,7 @@ class Features:
   kept: Mapping[str, np.ndarray]
   size: tuple[int, int]
   digest: str
+  places: np.ndarray | None = None
 
 
 def network(
@@ -141,9 +144,9 @@ def extract(
     if processes == 1:
       raise
     failed = error
-  return _gather(
-    images.num, running, kept, kept_rows, rows, hashes, size, failed
-  )
+  found = _gather(running, kept, kept_rows, rows, hashes, size, failed)
+  # Rows count what is read, places also what is not.
+  return dataclasses.replace(found, places=images.readable()[found.places])
 
 
 def _jitted(net: Network, devices: Sequence[jax.Device]):
@@ -169,9 +172,7 @@ def _padded(images: np.ndarray, batch: int) -> np.ndarray:
   return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
 
 
-def _gather(
-  num, running, kept, kept_rows, rows, hashes, size, failed
-) -> Features:
+def _gather(running, kept, kept_rows, rows, hashes, size, failed) -> Features:
   """Brings the parts of all processes together, the same on each.
 
   Where one has failed all raise its error: none waits for another.
@@ -224,7 +225,8 @@ def _gather(
     values = np.concatenate([found[f"kept/{kind}"] for found in sets])
     joined[kind] = values[kept_place]
   digest = image_sets.digest([row.tobytes() for row in hashes])
-  return Features(num, total, joined, sizes[0], digest)
+  kept_order = kept_order[kept_place]
+  return Features(len(order), total, joined, sizes[0], digest, kept_order)
 
 
 def _joined(rows: Sequence[np.ndarray]) -> np.ndarray:

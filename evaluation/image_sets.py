@@ -30,7 +30,7 @@ class ImageSet:
 
   Attributes:
     name: For messages and results.
-    num: How many.
+    num: How many there are, with those that cannot be read.
     pieces: Takes the number of images that are wanted at a time and yields
       uint8 [b, h, w, 3] in order, every image once; `batches` makes them of
       that number.
@@ -38,6 +38,8 @@ class ImageSet:
     notes: What a reader of the result should know.
     read: Takes two numbers and returns the images from the first to before the
       second; None where they only come in order.
+    left_out: Returns which of 0..num - 1 the last whole pass of `pieces` could
+      not read, rising; None where all have to be there.
   """
 
   name: str
@@ -46,6 +48,7 @@ class ImageSet:
   labels: np.ndarray | None = None
   notes: tuple[str, ...] = ()
   read: Callable[[int, int], np.ndarray] | None = None
+  left_out: Callable[[], Sequence[int]] | None = None
 
   def batches(
     self, size: int, index: int = 0, count: int = 1
@@ -60,7 +63,8 @@ class ImageSet:
       count: How many processes share the set.
 
     Yields:
-      The number of the batch's first image, and uint8 [b, h, w, 3].
+      The number of the batch's first image among those that are read, and
+      uint8 [b, h, w, 3].
 
     Raises:
       ImageSetError: Images differ in size, or are not as many as promised.
@@ -77,8 +81,14 @@ class ImageSet:
       if start // size % count == index:
         yield start, piece
       seen = start + len(piece)
-    if seen != self.num:
-      raise ImageSetError(f"{self.name} has {seen} images, not {self.num}")
+    promised = len(self.readable())
+    if seen != promised:
+      raise ImageSetError(f"{self.name} has {seen} images, not {promised}")
+
+  def readable(self) -> np.ndarray:
+    """Returns which of 0..num - 1 the last pass has given, int64, rising."""
+    left_out = self.left_out() if self.left_out else ()
+    return np.delete(np.arange(self.num), np.asarray(left_out, np.int64))
 
   def _alike(
     self, numbered: Iterable[tuple[int, np.ndarray]]
@@ -112,7 +122,9 @@ class ImageSet:
           return
 
     labels = None if self.labels is None else self.labels[:num]
-    return dataclasses.replace(self, num=num, pieces=pieces, labels=labels)
+    return dataclasses.replace(
+      self, num=num, pieces=pieces, labels=labels, left_out=None
+    )
 
   def spaced(self, num: int) -> "ImageSet":
     """Returns `num` images, evenly spaced over the set.
@@ -130,7 +142,7 @@ class ImageSet:
 
     labels = None if self.labels is None else self.labels[places]
     return dataclasses.replace(
-      self, num=num, pieces=pieces, labels=labels, read=None
+      self, num=num, pieces=pieces, labels=labels, read=None, left_out=None
     )
 
   def map(
@@ -156,6 +168,11 @@ def seekable(
       yield read(start, min(start + size, num))
 
   return ImageSet(name, num, pieces, read=read, **more)
+
+
+def unreadable(count: int, total: int, name: str) -> list[str]:
+  """Returns a note on images that were left out; [] where there are none."""
+  return [f"{count} of {total} images of {name} are unreadable"] * bool(count)
 
 
 def hashes(images: np.ndarray) -> list[bytes]:

@@ -4,8 +4,8 @@ One `.npz` serves all: `mu` and `sigma` (pool_3), as pytorch-fid and TTUR read
 them; `mu_s` and `sigma_s` (spatial) and `arr_0` (images for precision and
 recall), as ADM does; and, in ours, `metadata` (JSON) with the dataset and its
 digest, count, size, crop, preprocessing, weights and revision, and `pool`, the
-features of some images, which `chosen` says the choice of. Sets that were made
-differently do not mix.
+features of some images, which `chosen` says the choice of, and where others
+could not be read `places`. Sets that were made differently do not mix.
 """
 
 import dataclasses
@@ -34,6 +34,8 @@ REQUIRED = (
 # not say it hold the first ones.
 CHOSEN = "evenly spaced"
 _PIECE = 64  # images at a time
+# What is read of a file; its images are not.
+_ARRAYS = ("mu", "sigma", "mu_s", "sigma_s", "pool", "places", "metadata")
 # Two sets that differ in one of these are not comparable.
 _DECISIVE = ("preprocess", "weights", "size")
 
@@ -64,6 +66,8 @@ class Statistics:
     metadata: As in `REQUIRED`; None for files of other tools.
     origin: "ours", "adm" or "pytorch-fid".
     size: Rows and columns of `arr_0`, or None.
+    looked_up: Which images of the set `features` are of, int [n]; None where
+      `chosen` says it all, as every image was readable.
   """
 
   name: str
@@ -74,6 +78,7 @@ class Statistics:
   metadata: Mapping[str, Any] | None
   origin: str
   size: tuple[int, int] | None = None
+  looked_up: np.ndarray | None = None
 
   def known(self, key: str) -> Any:
     """Returns what is known of a key of the metadata, else None.
@@ -92,6 +97,8 @@ class Statistics:
     """Which images of the set `features` are of, int [n]."""
     if self.features is None or self.pool.count is None:
       raise StatisticsError(f"{self.name} has no features of images it counts")
+    if self.looked_up is not None:
+      return self.looked_up
     if self.chosen == CHOSEN:
       return image_sets.spaced(len(self.features), self.pool.count)
     return np.arange(len(self.features))
@@ -107,7 +114,10 @@ class Statistics:
   def notes(self) -> tuple[str, ...]:
     """What a reader of a result should know."""
     if self.metadata is not None:
-      return ()
+      left_out = self.metadata.get("unreadable", 0)
+      total = self.metadata["count"] + left_out
+      name = self.metadata["dataset"]
+      return tuple(image_sets.unreadable(left_out, total, name))
     keys = ("preprocess", "weights", "size", "count")
     unknown = ", ".join(
       key for key in keys if key == "count" or self.known(key) is None
@@ -136,7 +146,8 @@ def of(
     net: What extracted them.
     dataset: Its name.
     crop: How images were brought to their size.
-    extra: More metadata, such as the revision of the code.
+    extra: More metadata, such as the revision of the code, and `unreadable`,
+      of how many images there are no features.
   """
   metadata = {
     "dataset": dataset,
@@ -154,7 +165,14 @@ def of(
     for m in (found.moments["pool"], found.moments["spatial"])
   )
   return Statistics(
-    dataset, pool, spatial, found.kept.get("pool"), False, metadata, "ours"
+    dataset,
+    pool,
+    spatial,
+    found.kept.get("pool"),
+    False,
+    metadata,
+    "ours",
+    looked_up=found.places if "unreadable" in metadata else None,
   )
 
 
@@ -186,6 +204,8 @@ def save(
     arrays["sigma_s"] = statistics.spatial.covariance
   if statistics.features is not None:
     arrays["pool"] = statistics.features.astype(np.float32)
+    if statistics.looked_up is not None:
+      arrays["places"] = statistics.looked_up
   text = json.dumps(dict(statistics.metadata or {}), sort_keys=True)
   arrays["metadata"] = np.array(text)
 
@@ -225,7 +245,15 @@ def load(path: str | os.PathLike) -> Statistics:
   kept = arrays.get("pool")
   size = _image_size(path) if has_images else None
   return Statistics(
-    name, pool, spatial, kept, has_images, metadata, origin, size
+    name,
+    pool,
+    spatial,
+    kept,
+    has_images,
+    metadata,
+    origin,
+    size,
+    arrays.get("places"),
   )
 
 
@@ -287,7 +315,7 @@ def _read(path) -> tuple[dict[str, np.ndarray], bool]:
   try:
     with np.load(path, allow_pickle=False) as file:
       names = set(file.files)
-      wanted = names & {"mu", "sigma", "mu_s", "sigma_s", "pool", "metadata"}
+      wanted = names & {*_ARRAYS}
       return {k: file[k] for k in wanted}, "arr_0" in names
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
     raise StatisticsError(

@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from evaluation import features, likelihood
-from launch import errors, image_sources, score_job, scores
+from launch import errors, reconstructions, score_job, scores
 
 Batches = Callable[[], Iterable[Mapping[str, Any]]]
 
@@ -37,14 +36,17 @@ def no_network() -> features.Network:
 
 
 def score(
-  job: score_job.Job, count: int, batches: Batches, metrics: Sequence[str]
+  job: score_job.Job,
+  pairs: reconstructions.Reconstructions,
+  batches: Batches,
+  metrics: Sequence[str],
 ) -> tuple[dict[str, float], features.Features, list[str]]:
   """Compares what a first stage sees with its reconstructions.
 
   Args:
     job: of a first stage; its network is not looked at.
-    count: examples of the batches.
-    batches: gives global batches of one pass.
+    pairs: of a split.
+    batches: gives global batches of one pass over it.
     metrics: what was asked for; label maps are always compared label by label.
 
   Returns:
@@ -64,7 +66,10 @@ def score(
     if name in metrics and not maps
     if min(size) >= scores.LEAST_SIDE.get(name, 1)
   ]
-  found = _labels(job, batches) if maps else _pictures(job, batches, asked)
+  if maps:
+    found, count = _labels(job, batches)
+  else:
+    found, count = _pictures(job, pairs, asked)
   what = "label maps" if maps else "depth" if _depth(data) else "grey pictures"
   left_out = [name for name in metrics if name not in asked]
   notes = [f"of {what}, so without {', '.join(left_out)}"] if left_out else []
@@ -73,33 +78,25 @@ def score(
   return found, features.Features(count, {}, {}, size, ""), notes
 
 
-def _labels(job, batches) -> dict[str, float]:
-  """Returns the means of `eval_step`: accuracy, nats a label."""
+def _labels(job, batches) -> tuple[dict[str, float], int]:
+  """Returns means of `eval_step`, accuracy and nats a label; of how many."""
   sums = likelihood.measure(
     jax.jit(job.run.task.eval_step),
     job.state,
     batches(),
     jax.random.key(job.run.config.seed),
   )
-  return {name: x / len(sums) for name, x in sums.totals().items()}
+  means = {name: x / len(sums) for name, x in sums.totals().items()}
+  return means, len(sums)
 
 
-def _pictures(job, batches, metrics) -> dict[str, float]:
-  """Returns means over pairs of pictures."""
-  task: Any = job.run.task
-
-  @jax.jit
-  def pair(state, batch):
-    rows = task.reconstruct(state, batch), task.picture(task.pixels(batch))
-    return *rows, batch["mask"]
-
-  sums = scores.PairSums(metrics)
-  for batch in batches():
-    made, real, mask = scores.host(pair(job.state, batch))
-    for one, other in zip(made[mask], real[mask]):
-      one, other = (image_sources.fit(x, job.args.size) for x in (one, other))
-      sums.add(one[None], np.asarray(other)[None])
-  return sums.means()
+def _pictures(job, pairs, metrics) -> tuple[dict[str, float], int]:
+  """Returns means over pairs of pictures, and how many these are."""
+  sums, count = scores.PairSums(metrics), 0
+  for some in pairs.pairs(job.args.batch):
+    sums.add(some.made, some.real)
+    count += len(some.made)
+  return sums.means(), count
 
 
 def _depth(data):

@@ -7,7 +7,7 @@ and `codes` takes TensorFlow where it is installed.
 
 import importlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from data import arrays, codes, device
+from data import arrays, batches, codes, device
 from data import source as source_lib
 from launch import errors, flags, setup, tasks
 from training import sharding
@@ -127,20 +127,47 @@ def image_batches(
   source: source_lib.Source,
   batch_size: int,
   limit: int | None = None,
-) -> Iterable[Mapping[str, np.ndarray]]:
+) -> batches.Batches:
   """Yields one pass of pictures as the task sees them, on this process alone.
 
   `image` uint8 [b, h, w, 3], `size` int32 [b, 2] of what counts, `label`,
-  `example_id` and `mask` [b]. Made in NumPy, whatever the source.
+  `example_id` and `mask` [b]. Made in NumPy, whatever the source. Unreadable
+  ones are left out; once it has ended, `replaced` of what yields names them.
   """
-  encode = adapter.make_array_encode(config, {}, "image")
-
-  def labelled(record, seed):
-    return {**encode(record, seed), "label": record["label"][None]}
-
   return arrays.eval_batches(
-    source, labelled, batch_size=batch_size, limit=limit
+    source,
+    _encode_picture(config, adapter),
+    batch_size=batch_size,
+    limit=limit,
   )
+
+
+def picture_reader(
+  config: ml_collections.ConfigDict,
+  adapter: tasks.Adapter,
+  source: source_lib.Source,
+) -> Callable[[Sequence[int]], dict[int, np.ndarray]]:
+  """Returns what reads single pictures of `image_batches` by their numbers.
+
+  Called with rising numbers it returns uint8 [h, w, 3] by number, without
+  those that are unreadable.
+  """
+  encode = _encode_picture(config, adapter)
+
+  def read(numbers):
+    found = {}
+    if not numbers:
+      return found
+    chosen = np.asarray(numbers)
+    for batch in arrays.eval_batches(
+      source, encode, batch_size=len(chosen), chosen=chosen
+    ):
+      for row in np.flatnonzero(batch["mask"]):
+        h, w = batch["size"][row]
+        found[int(batch["example_id"][row])] = batch["image"][row, :h, :w]
+    return found
+
+  return read
 
 
 def pipeline(config: ml_collections.ConfigDict) -> Any:
@@ -167,6 +194,15 @@ def _encode(config, adapter, measured, use):
   if in_numpy(config):
     return adapter.make_array_encode(config, measured, use)
   return adapter.make_encode(config, measured, use)
+
+
+def _encode_picture(config, adapter):
+  encode = adapter.make_array_encode(config, {}, "image")
+
+  def labelled(record, seed):
+    return {**encode(record, seed), "label": record["label"][None]}
+
+  return labelled
 
 
 def _counted(host, batches) -> Iterator[dict[str, jax.Array]]:

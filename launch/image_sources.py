@@ -122,14 +122,23 @@ def from_folder(path: str | os.PathLike, size: int = 0) -> image_sets.ImageSet:
 def from_run(
   run: runs.Run, source: source_lib.Source, size: int = 0
 ) -> image_sets.ImageSet:
-  """Makes a set of a split as the run's model sees it."""
+  """Makes a set of a split as the run's model sees it.
+
+  As in training and evaluation, unreadable pictures are left out.
+  """
+  unreadable: list[int] = []
 
   def pieces(count: int) -> Iterator[np.ndarray]:
-    for batch in datasets.image_batches(run.config, run.adapter, source, count):
+    batches = datasets.image_batches(run.config, run.adapter, source, count)
+    for batch in batches:
       rows = np.flatnonzero(batch["mask"])
-      yield cut(batch["image"][rows], batch["size"][rows], size)
+      if rows.size:  # the last ones may be padding alone
+        yield cut(batch["image"][rows], batch["size"][rows], size)
+    unreadable[:] = sorted(batches.replaced)
 
-  return image_sets.ImageSet(source.name, len(source), pieces)
+  return image_sets.ImageSet(
+    source.name, len(source), pieces, left_out=lambda: unreadable
+  )
 
 
 def cut(images: np.ndarray, sizes: np.ndarray, size: int = 0) -> np.ndarray:

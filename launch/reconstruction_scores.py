@@ -4,10 +4,9 @@ With a codebook, also how the split uses its codes.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -20,6 +19,7 @@ from launch import (
   datasets,
   errors,
   image_sources,
+  reconstructions,
   score_job,
   scores,
   split_statistics,
@@ -69,6 +69,7 @@ def reconstruct(
   batches = lambda: datasets.eval_batches(
     run.config, run.adapter, run.measured, source, mesh
   )
+  pairs = reconstructions.Reconstructions(job, source, batches)
   name = f"reconstructions of {source.name}, step {job.step}"
   describe = functools.partial(
     scores.describe,
@@ -80,22 +81,18 @@ def reconstruct(
   )
   if colourless_scores.needed(run.config):
     found, extracted, notes = colourless_scores.score(
-      job, len(source), batches, metrics
+      job, pairs, batches, metrics
     )
     found = {**found, **_usage(job, batches())}
+    notes = [*_unreadable(source, extracted), *notes]
     return describe(extracted, None, found, notes)
-  originals = image_sources.from_run(run, source, args.size)
   # Before a whole split is encoded: the weights of LPIPS may be absent.
-  sums = scores.PairSums(_paired(job, originals, metrics))
+  sums = scores.PairSums(_paired(job, source, metrics))
   usage = _usage(job, batches())
-  made = image_sets.ImageSet(
-    name,
-    len(source),
-    lambda count: _reconstructions(job, batches(), originals, sums, count),
-  )
+  made = pairs.images(name, lambda count: _added(pairs, sums, count))
   extracted = scores.extract(made, job.net, args.batch, keep=())
   against = split_statistics.open_or_make(
-    run, source, job.net, args.batch, args.size
+    run, source, job.net, args.batch, args.size, pairs.originals()
   )
   found, notes = scores.score(
     extracted,
@@ -107,11 +104,12 @@ def reconstruct(
   )
   if "lpips" in metrics and job.net.random:
     notes.append(WITHOUT_LPIPS)
+  notes = dict.fromkeys([*_unreadable(source, extracted), *notes])
   return describe(
     extracted,
     job.net,
     {**_named_reconstruction(found), **sums.means(), **usage},
-    notes,
+    [*notes],
   )
 
 
@@ -130,10 +128,17 @@ def _usage(job, batches) -> dict[str, float]:
   return code_usage.measure(task, job.state, batches)
 
 
+def _unreadable(source, extracted) -> list[str]:
+  total = len(source)
+  left_out = total - extracted.count
+  return image_sets.unreadable(left_out, total, source.name)
+
+
 def _paired(
-  job: score_job.Job, images: image_sets.ImageSet, metrics: Sequence[str]
+  job: score_job.Job, source: source_lib.Source, metrics: Sequence[str]
 ) -> list[str]:
   """Leaves out what tiny images lack and, in tests, LPIPS's weights."""
+  images = image_sources.from_run(job.run, source, job.args.size)
   side = min(next(images.pieces(1)).shape[1:3])
   left_out = {"lpips"} if job.net.random else set()
   return [
@@ -144,38 +149,13 @@ def _paired(
   ]
 
 
-def _reconstructions(
-  job: score_job.Job,
-  batches: Iterable[Mapping[str, Any]],
-  originals: image_sets.ImageSet,
-  sums: scores.PairSums,
-  count: int,
+def _added(
+  pairs: reconstructions.Reconstructions, sums: scores.PairSums, count: int
 ) -> Iterator[np.ndarray]:
   """Yields reconstructions of each image once, adding them to the pairs."""
-  step = jax.jit(job.run.task.reconstruct)
-  real = originals.pieces(1)
-  waiting: list[np.ndarray] = []
-  last = -1
-  for batch in batches:
-    made, ids, mask = scores.host(
-      (step(job.state, batch), batch["example_id"], batch["mask"])
-    )
-    for image, number, counts in zip(made, ids, mask):
-      # An example can be several rows; its first has it all.
-      if not counts or number <= last:
-        continue
-      last = int(number)
-      original = next(real)
-      image = image_sources.fit(
-        image[: original.shape[1], : original.shape[2]], job.args.size
-      )
-      sums.add(image[None], original)
-      waiting.append(image)
-      if len(waiting) == count:
-        yield image_sources.stack(waiting, "the reconstructions")
-        waiting = []
-  if waiting:
-    yield image_sources.stack(waiting, "the reconstructions")
+  for some in pairs.pairs(count):
+    sums.add(some.made, some.real)
+    yield some.made
 
 
 def _named_reconstruction(found: dict[str, float]) -> dict[str, float]:

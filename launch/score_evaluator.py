@@ -6,7 +6,7 @@ where a task draws none.
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -169,7 +169,13 @@ class Scores:
     self._against: reference.Statistics | None = None
 
   def run(self, state: state_lib.State, step: int) -> evaluators.Result:
-    """Draws samples 0 to num - 1, the same ones at every step, and scores."""
+    """Draws samples 0 to num - 1, the same ones at every step, and scores.
+
+    Where images cannot be compared there are no scores, and training goes on.
+    """
+    return _unless_images_fail(lambda: self._score(state, step), step)
+
+  def _score(self, state, step):
     if self._against is None:
       self._against = self._make_reference()
     net, against = self._net, self._against
@@ -180,7 +186,7 @@ class Scores:
     found, _ = scores.score(
       extracted, net, images.name, against, against.features, self._metrics
     )
-    return _result(found)
+    return found
 
   def _pieces(self, state):
     for start in range(0, self._num, self._batch_size):
@@ -209,7 +215,13 @@ class Reconstructions:
     self._run, self._net, self._mesh = run, net, mesh
 
   def run(self, state: state_lib.State, step: int) -> evaluators.Result:
-    """Reconstructs the first images of the evaluation split, and scores."""
+    """Reconstructs evenly spaced images of the evaluation split, and scores.
+
+    Where images cannot be compared there are no scores, and training goes on.
+    """
+    return _unless_images_fail(lambda: self._score(state, step), step)
+
+  def _score(self, state, step):
     source = datasets.open_source(
       self._run.config, self._run.config.data.eval_split
     )
@@ -220,7 +232,7 @@ class Reconstructions:
     found = reconstruction_scores.reconstruct(
       job, self._scored.num, self._scored.metrics.split(","), self._mesh
     )
-    return _result(found["scores"])
+    return found["scores"]
 
 
 def _known(task: task_lib.Task) -> tuple[str, ...]:
@@ -229,5 +241,13 @@ def _known(task: task_lib.Task) -> tuple[str, ...]:
   return reconstruction_scores.METRICS
 
 
-def _result(found) -> evaluators.Result:
+def _unless_images_fail(
+  score: Callable[[], Mapping[str, float]], step: int
+) -> evaluators.Result:
+  """Returns the scores, or none and a line in the log."""
+  try:
+    found = score()
+  except image_sets.ImageSetError as error:
+    _logger.error("no scores at step %d: %s", step, error)
+    found = {}
   return evaluators.Result({f"eval/{k}": v for k, v in found.items()}, {})

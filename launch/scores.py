@@ -129,6 +129,8 @@ def statistics_of(
     images, net, batch, keep=("pool",), keep_num=REFERENCE_IMAGES
   )
   extra = {"revision": environment.revision(), **extra}
+  if images.num > extracted.count:
+    extra["unreadable"] = images.num - extracted.count
   return reference.of(
     extracted, net, dataset=images.name, crop=crop, extra=extra
   )
