@@ -20,6 +20,7 @@ from launch import (
   errors,
   image_sources,
   reconstructions,
+  runs,
   score_job,
   scores,
   split_statistics,
@@ -36,10 +37,12 @@ def check(job: score_job.Job) -> None:
   """Looks for all that `reconstruct` needs.
 
   Raises:
-    CommandError: the task does not reconstruct.
+    CommandError: the task does not reconstruct, or the split has too few
+      images.
     WeightsMissing: those of LPIPS cannot be had.
   """
   _check_task(job.run)
+  _open(job.run, job.args.split, job.args.num_images, exactly=True)
   if not (colourless_scores.needed(job.run.config) or job.net.random):
     scores.open_lpips()
 
@@ -49,8 +52,9 @@ def reconstruct(
   num: int = 0,
   metrics: Sequence[str] = METRICS,
   mesh: Mesh | None = None,
+  split: str = "",
 ) -> dict[str, Any]:
-  """Scores reconstructions of the evaluation split against its very crops.
+  """Scores reconstructions of a split against its very crops.
 
   Of what is no picture in colour only some metrics, see `colourless_scores`.
 
@@ -59,12 +63,11 @@ def reconstruct(
     num: only so many of the split's images, evenly spaced; 0 takes all.
     metrics: of METRICS.
     mesh: where the state lives; all devices by default.
+    split: "" for that of the evaluation.
   """
   run, args = job.run, job.args
   _check_task(run)
-  source = datasets.open_source(run.config, run.config.data.eval_split)
-  if num and num < len(source):
-    source = source_lib.Part(source, order.subset(num, len(source)))
+  source = _open(run, split, num)
   mesh = sharding.make_mesh({"data": -1}) if mesh is None else mesh
   batches = lambda: datasets.eval_batches(
     run.config, run.adapter, run.measured, source, mesh
@@ -118,6 +121,21 @@ def _check_task(run):
     raise errors.CommandError(
       f"task {run.config.task} does not reconstruct: ask for fid"
     )
+
+
+def _open(
+  run: runs.Run, split: str, num: int, exactly: bool = False
+) -> source_lib.Source:
+  """Opens a split, or images evenly spaced over it."""
+  source = datasets.open_source(run.config, split or run.config.data.eval_split)
+  if exactly and num > len(source):
+    raise errors.CommandError(
+      f"--num_images={num}: {source.name} has {len(source)}; leave it out for"
+      " all"
+    )
+  if num and num < len(source):
+    source = source_lib.Part(source, order.subset(num, len(source)))
+  return source
 
 
 def _usage(job, batches) -> dict[str, float]:

@@ -80,7 +80,9 @@ def _results(args, net, config) -> list[score_files.Result]:
   if RECONSTRUCTION in args.metrics:
     if colourless_scores.needed(config):
       net = colourless_scores.no_network()
-    found.append(score_files.of_reconstructions(args, net, RECONSTRUCTION))
+    found.append(
+      score_files.of_reconstructions(args, net, config, RECONSTRUCTION)
+    )
   return found
 
 
@@ -158,11 +160,14 @@ def score_checkpoint(
     if args.watch and sharding.agreed(asked.done(job.folder)):
       continue
     if RECONSTRUCTION in asked.metrics:
-      found = reconstruction_scores.reconstruct(job)
+      found = reconstruction_scores.reconstruct(
+        job, args.num_images, split=args.split
+      )
     else:
       found = score_samples(job, asked.metrics)
     if jax.process_index() == 0:
-      write_tensorboard(job, found["scores"])
+      split = asked.decided.get("split", "")
+      write_tensorboard(job, found["scores"], split)
       result = asked.joined(job.folder, found)
       dataset = args.dataset or job.run.config.data.get("name", "")
       page = _for_the_page(job, asked.name, result)
@@ -183,7 +188,8 @@ def _for_the_page(
   """Adds what launch.report shows of every evaluation."""
   official = job.net.official and job.net.preprocess == "adm"
   official &= not any(compare.UNCHECKED in name for name in result["scores"])
-  blind = job.net.weights == scores.NO_NETWORK  # of the whole split
+  blind = job.net.weights == scores.NO_NETWORK  # no convention but the split
+  blind &= not job.args.num_images
   count = result["num_samples"]
   return {
     "metric": name,
@@ -279,13 +285,19 @@ def run_reference(
   return found, found.features
 
 
-def write_tensorboard(job: score_job.Job, found: dict[str, float]) -> None:
-  """Adds scores to the run's TensorBoard, where it keeps one."""
+def write_tensorboard(
+  job: score_job.Job, found: dict[str, float], split: str = ""
+) -> None:
+  """Adds scores to the run's TensorBoard, where it keeps one.
+
+  Of another split than that of the evaluation they are curves of their own.
+  """
   folder = job.run.workdir / "tensorboard"
   writer = tensorboard.make(folder) if folder.is_dir() else None
   if writer is None:
     return
-  finite = {f"eval/{k}": v for k, v in found.items() if np.isfinite(v)}
+  group = "/".join(["eval", *filter(None, [split])])
+  finite = {f"{group}/{k}": v for k, v in found.items() if np.isfinite(v)}
   writer.scalars(job.step, finite)
   writer.close()
 

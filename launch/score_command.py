@@ -4,6 +4,8 @@
     python -m launch.evaluate --workdir=RUN --metrics=fid,is,precision_recall
     python -m launch.evaluate --workdir=RUN --metrics=fid --watch
     python -m launch.evaluate --workdir=RUN --metrics=reconstruction
+    python -m launch.evaluate --workdir=RUN --metrics=reconstruction \
+      --split=train --num_images=50000
     python -m launch.evaluate --workdir=RUN --metrics=fid,nearest,per_class
 
 X and Y: a folder of images, an .npz or .npy of images, samples of
@@ -43,8 +45,9 @@ _OF_DRAWN = (
 )
 _OF_RUNS = (
   *("seed", "sample_batch", "no_average", "step", "watch", "poll"),
-  "discard_samples",
+  *("discard_samples", "split", "num_images"),
 )
+_OF_RECONSTRUCTIONS = ("split", "num_images")
 METRICS = (*compare.METRICS, *scores.PAIRED, *run_scores.METRICS)
 
 
@@ -136,6 +139,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   add("--reference", default="", help="images or statistics")
   add("--metrics", default="", help=f"comma-separated: {', '.join(METRICS)}")
   add("--num_samples", type=int, default=0, help="default: all, or 50,000")
+  add("--split", default="", help="to reconstruct; default: data.eval_split")
+  add("--num_images", type=int, default=0, help="of it; default: all")
   add("--transform", default="", help="lowres8 or grey: of --samples")
   add("--dataset", default="", help="show the published figures of it")
   add("--out", type=Path, default=Path("scores.json"), help="of --samples")
@@ -153,6 +158,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.error("give one of --samples=X and --workdir=RUN")
   if args.num_samples < 0 or args.sample_batch < 0:
     parser.error("--num_samples and --sample_batch must not be negative")
+  if args.num_images < 0 or args.num_images == 1:
+    parser.error(f"--num_images {args.num_images} must be at least 2, or 0")
   if args.dataset and args.dataset not in report.datasets():
     parser.error(
       f"no published figures of {args.dataset!r}"
@@ -181,6 +188,9 @@ def _refuse_what_means_nothing(
     pairs.append(("--samples=X", ("out", "transform")))
     if not args.watch:
       pairs.append(("--watch", ("poll",)))
+    if run_scores.RECONSTRUCTION not in args.metrics:
+      owner = f"--metrics={run_scores.RECONSTRUCTION}"
+      pairs.append((owner, _OF_RECONSTRUCTIONS))
     if {*args.metrics} == {run_scores.RECONSTRUCTION}:
       pairs.append(("scores of samples", _OF_DRAWN))
   for owner, names in pairs:

@@ -103,11 +103,23 @@ def of_samples(
 
 
 def of_reconstructions(
-  args: argparse.Namespace, net: features.Network, metric: str
+  args: argparse.Namespace,
+  net: features.Network,
+  config: ml_collections.ConfigDict,
+  metric: str,
 ) -> Result:
   """Returns the file of scores of reconstructions."""
-  name = "-".join(["reconstruction", net.preprocess, *_others(args, net)])
-  return Result(name, [metric], _of_images(args, net))
+  parts = ["reconstruction", net.preprocess, *_others(args, net)]
+  # The whole evaluation split goes without saying.
+  chosen: dict[str, Any] = {}
+  if args.split and args.split != config.data.eval_split:
+    chosen["split"] = args.split
+    parts.append("split-" + args.split.replace("/", "-"))
+  if args.num_images:
+    chosen["num_images"] = args.num_images
+    parts.append(f"images-{args.num_images}")
+  decided = {**_of_images(args, net), **chosen}
+  return Result("-".join(parts), [metric], decided)
 
 
 def _of_images(args, net) -> dict[str, Any]:
