@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from evaluation import likelihood
-from launch import pictures, tasks
+from launch import code_usage, pictures, tasks
 from training import sharding
 from training import state as state_lib
 from training import task as task_lib
@@ -30,7 +30,10 @@ class Result:
 
 
 class Likelihood:
-  """What `rates` makes of a part of a split."""
+  """What `rates` makes of a part of a split.
+
+  With a codebook, also how that part uses its codes: one batch may have fewer.
+  """
 
   name = "likelihood"
 
@@ -56,18 +59,23 @@ class Likelihood:
     self._make_batches = make_batches
     self._key = key
     self._eval_step = jax.jit(task.eval_step)
+    self._counter = None
+    if tasks.offers(task, "count_codes"):
+      self._counter = code_usage.Counter(task)
 
   def run(self, state: state_lib.State, step: int) -> Result:
-    """Measures the rates `eval/<name>`."""
+    """Measures the rates `eval/<name>`, and `eval/codes_...`."""
     del step
-    sums = likelihood.measure(
-      self._eval_step, state, self._make_batches(), self._key
-    )
+    batches = self._make_batches()
+    if self._counter is not None:
+      batches = self._counter.passing(state, batches)
+    sums = likelihood.measure(self._eval_step, state, batches, self._key)
     for name in sums.nonfinite():
       _logger.warning("not finite: %s", name)
-    return Result(
-      {f"eval/{name}": x for name, x in rates(sums, self._adapter).items()}, {}
-    )
+    found = rates(sums, self._adapter)
+    if self._counter is not None:
+      found |= self._counter.usage()
+    return Result({f"eval/{name}": x for name, x in found.items()}, {})
 
 
 def rates(sums: likelihood.Sums, adapter: tasks.Adapter) -> dict[str, float]:

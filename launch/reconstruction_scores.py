@@ -53,6 +53,7 @@ def reconstruct(
   metrics: Sequence[str] = METRICS,
   mesh: Mesh | None = None,
   split: str = "",
+  count_codes: bool = True,
 ) -> dict[str, Any]:
   """Scores reconstructions of a split against its very crops.
 
@@ -64,6 +65,7 @@ def reconstruct(
     metrics: of METRICS.
     mesh: where the state lives; all devices by default.
     split: "" for that of the evaluation.
+    count_codes: also say how the split uses a codebook.
   """
   run, args = job.run, job.args
   _check_task(run)
@@ -72,6 +74,7 @@ def reconstruct(
   batches = lambda: datasets.eval_batches(
     run.config, run.adapter, run.measured, source, mesh
   )
+  usage = lambda: _usage(job, batches()) if count_codes else {}
   pairs = reconstructions.Reconstructions(job, source, batches)
   name = f"reconstructions of {source.name}, step {job.step}"
   describe = functools.partial(
@@ -86,12 +89,12 @@ def reconstruct(
     found, extracted, notes = colourless_scores.score(
       job, pairs, batches, metrics
     )
-    found = {**found, **_usage(job, batches())}
+    found = {**found, **usage()}
     notes = [*_unreadable(source, extracted), *notes]
     return describe(extracted, None, found, notes)
   # Before a whole split is encoded: the weights of LPIPS may be absent.
   sums = scores.PairSums(_paired(job, source, metrics))
-  usage = _usage(job, batches())
+  codes = usage()
   made = pairs.images(name, lambda count: _added(pairs, sums, count))
   extracted = scores.extract(made, job.net, args.batch, keep=())
   against = split_statistics.open_or_make(
@@ -111,7 +114,7 @@ def reconstruct(
   return describe(
     extracted,
     job.net,
-    {**_named_reconstruction(found), **sums.means(), **usage},
+    {**_named_reconstruction(found), **sums.means(), **codes},
     [*notes],
   )
 

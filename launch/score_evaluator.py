@@ -230,7 +230,12 @@ class Reconstructions:
     )
     job = score_job.Job(self._run, state, step, source, self._net, options)
     found = reconstruction_scores.reconstruct(
-      job, self._scored.num, self._scored.metrics.split(","), self._mesh
+      job,
+      self._scored.num,
+      self._scored.metrics.split(","),
+      self._mesh,
+      # The scheduled evaluation counts them, of images of its own.
+      count_codes=not self._run.config.eval.every,
     )
     return found["scores"]
 

@@ -1,6 +1,7 @@
 """A run of VQGAN through launch: processes, resuming, export, usage."""
 
 import argparse
+import json
 
 import jax
 import numpy as np
@@ -121,6 +122,33 @@ def test_usage_counts_every_code_of_the_split_once(workdir):
   assert found["codes_unused"] == 16 - len(p)
   perplexity = np.exp(-(p * np.log(p)).sum())
   assert found["codes_perplexity"] == pytest.approx(perplexity, rel=1e-4)
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_the_scheduled_evaluation_counts_the_codes_of_its_images(
+  images, tmp_path, monkeypatch, scored
+):
+  make = lambda source, mode: tiny_network.make(source, mode)
+  monkeypatch.setattr(scores, "open_network", make)
+  fields = {"eval.every": "2", "eval.num_examples": "7", "eval.batch_size": "8"}
+  fields |= {"train.num_steps": "2", "adversary.weight": "0"}
+  if scored:
+    fields |= {"eval.scores.every": "2", "eval.scores.num": "3"}
+    fields |= {"eval.scores.metrics": "psnr"}
+    fields |= {"eval.scores.inception": "random:0"}
+  train.train(_config(images, **fields), tmp_path, write_tensorboard=False)
+  lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+  names = [f"codes_{x}" for x in ("used", "unused", "perplexity")]
+  (found,) = (line for line in lines if "eval/codes_used" in line)
+  job = evaluate.open_job(tmp_path, limit=7)
+  run = job.run
+  batches = datasets.eval_batches(
+    run.config, run.adapter, run.measured, job.source, job.mesh, job.limit
+  )
+  expected = code_usage.measure(run.task, job.state, batches)
+  assert {x: found[f"eval/{x}"] for x in names} == pytest.approx(expected)
+  assert "eval/psnr_db_per_image" in found
+  assert any("eval/psnr" in line for line in lines) == scored
 
 
 def test_reconstructions_are_scored_with_the_use_of_codes(workdir, monkeypatch):
