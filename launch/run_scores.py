@@ -189,7 +189,7 @@ def _for_the_page(
   official = job.net.official and job.net.preprocess == "adm"
   official &= not any(compare.UNCHECKED in name for name in result["scores"])
   blind = job.net.weights == scores.NO_NETWORK  # no convention but the split
-  blind &= not job.args.num_images
+  blind &= "num_images" not in result
   count = result["num_samples"]
   return {
     "metric": name,
