@@ -226,4 +226,7 @@ def _iterate(dataset, reader, threads):
     if reader.failure is not None:
       raise reader.failure from error
     reason = str(error.message).partition("\n")[0].strip()
+    # Of an assertion its own words, without where in the graph it stands.
+    _, failed, said = reason.partition("assertion failed: [")
+    reason = said.partition("] [")[0].removesuffix("]") if failed else reason
     raise data_error(f"{reader.source.name}: {reason}") from error

@@ -221,6 +221,7 @@ def make_frame(
     target=reads.target,
     channels=reads.channels,
     label_shift=reads.label_shift,
+    num_labels=reads.num_labels,
   )
 
 

@@ -103,7 +103,7 @@ class _Place:
 def _read(frame, record):
   """Return what the frame is about: [h, w, c], or [h, w] but for images."""
   if frame.target == "segmentation":
-    return record["segmentation"] + np.uint8(frame.label_shift % 256)
+    return _labels(frame, record["segmentation"])
   if frame.target == "depth":
     depth = record["depth"].astype(np.float32)
     spread = max(depth.max() - depth.min(), 1.0)
@@ -111,6 +111,14 @@ def _read(frame, record):
   if frame.channels == 1:
     return np.asarray(Image.fromarray(record["image"]).convert("L"))[..., None]
   return record["image"]
+
+
+def _labels(frame, x):
+  """Return the labels [h, w], shifted; all are classes of the model."""
+  x = x + np.uint8(frame.label_shift % 256)
+  if frame.num_labels and x.max() >= frame.num_labels:
+    raise ValueError(frame_lib.beyond(x.max(), frame.num_labels))
+  return x
 
 
 def _resized(frame, x):

@@ -106,9 +106,7 @@ class _Place(NamedTuple):
 def _read(frame, record):
   """Return what the frame is about, [h, w, c]."""
   if frame.target == "segmentation":
-    return record["segmentation"][..., None] + tf.constant(
-      frame.label_shift % 256, tf.uint8
-    )
+    return _labels(frame, record["segmentation"])[..., None]
   if frame.target == "depth":
     depth = tf.cast(record["depth"], tf.float32)
     least, most = tf.reduce_min(depth), tf.reduce_max(depth)
@@ -117,6 +115,16 @@ def _read(frame, record):
   if frame.channels == 1:
     return tf.image.rgb_to_grayscale(record["image"])
   return record["image"]
+
+
+def _labels(frame, x):
+  """Return the labels [h, w], shifted; all are classes of the model."""
+  x += tf.constant(frame.label_shift % 256, tf.uint8)
+  if frame.num_labels:
+    most = tf.cast(tf.reduce_max(x), tf.int32)
+    refusal = tf.strings.format(frame_lib.beyond("{}", frame.num_labels), most)
+    tf.debugging.Assert(most < frame.num_labels, [refusal])
+  return x
 
 
 def _resized(frame, x):

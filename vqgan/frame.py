@@ -43,6 +43,8 @@ class Frame:
     channels: 3, or 1 for images in shades of grey.
     label_shift: added to the labels of segmentations, modulo 256; 1 turns
       255, which datasets use for "unlabelled", into class 0.
+    num_labels: classes that the model has of segmentations; a map that holds
+      another, anywhere, is an error. 0 takes every label.
   """
 
   size: tuple[int, int]
@@ -51,6 +53,7 @@ class Frame:
   target: str = "image"
   channels: int = 3
   label_shift: int = 0
+  num_labels: int = 0
 
   def __post_init__(self):
     if self.target not in TARGETS:
@@ -63,8 +66,10 @@ class Frame:
       raise ValueError(f"channels {self.channels} must be 1 or 3")
 
   def about(self, field):
-    """Return the frame of a field of FIELDS with pixels; labels unshifted."""
-    return dataclasses.replace(self, target=field, channels=3, label_shift=0)
+    """Return the frame of a field of FIELDS with pixels; labels as they are."""
+    return dataclasses.replace(
+      self, target=field, channels=3, label_shift=0, num_labels=0
+    )
 
   @property
   def input(self):
@@ -82,6 +87,15 @@ class Frame:
       max(int(side * scale + 0.5), least)
       for side, least in zip((h, w), self.size)
     )
+
+
+def beyond(label, num_labels):
+  """Return what to say of a label, or "{}" in its place, that is no class."""
+  return (
+    f"a label map holds class {label}, of data.num_labels {num_labels}: before "
+    "training, raise data.num_labels or move the labels by data.label_shift; "
+    "after it, mend the map"
+  )
 
 
 def check_flip(frame, fields):

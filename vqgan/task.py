@@ -21,7 +21,7 @@ from einops import rearrange, repeat
 from training import metrics as metrics_lib
 from training import state as state_lib
 from vqgan import adversary as adversary_lib
-from vqgan import autoencoder, codebook, flops, losses
+from vqgan import autoencoder, codebook, flops, frame, losses
 from vqgan import quantizer as quantizer_lib
 from vqgan import step as step_lib
 from weights import lpips
@@ -126,11 +126,7 @@ class VQGANTask:
       rows = np.asarray(batch[self.input])
       for row, real in zip(rows, batch.get("mask", np.ones(len(rows), bool))):
         if real and self.target == "segmentation" and row.max() >= classes:
-          raise ValueError(
-            f"a label map holds class {row.max()}, of data.num_labels "
-            f"{classes}: raise data.num_labels, or move the labels by "
-            "data.label_shift"
-          )
+          raise ValueError(frame.beyond(row.max(), classes))
         if real:
           yield row
 

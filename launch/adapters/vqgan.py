@@ -39,6 +39,7 @@ def make_frame(config: ml_collections.ConfigDict) -> frame_lib.Frame:
     target=data.target,
     channels=data.channels,
     label_shift=data.label_shift,
+    num_labels=data.num_labels,
   )
 
 

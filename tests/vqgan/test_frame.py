@@ -1,9 +1,13 @@
 """Host preprocessing: sizes, crops, labels, depth; TensorFlow and NumPy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from data import arrays as data_arrays
+from data import pipeline
 from vqgan import arrays, encode, frame
 
 RANDOM = np.random.RandomState(0)
@@ -170,6 +174,43 @@ def test_labels_shift_so_that_unlabelled_is_class_zero():
   made = frame.Frame((16, 16), target="segmentation", label_shift=1)
   for row in _both(made, record):
     assert (row["segmentation"] == 0).all()
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_labels_that_are_no_classes_are_refused(train):
+  record = _record(16, 40)
+  record["segmentation"][:] = np.arange(40) % 4
+  made = frame.Frame((16, 16), target="segmentation", num_labels=4)
+  for row in _both(made, record, train):
+    assert row["segmentation"].max() == 3
+  record["segmentation"][0, 0] = 255  # outside of the middle too
+  source = data_arrays.Arrays(
+    [record["image"]], segmentation=[record["segmentation"]], name="maps"
+  )
+  said = r"^(maps: )?a label map holds class 255, of data\.num_labels 4: "
+  name = "make_train_encode" if train else "make_eval_encode"
+  for batches, rows in ((data_arrays, arrays), (pipeline, encode)):
+    encode_fn = getattr(rows, name)(made)
+    if train:
+      found = batches.train_batches(source, encode_fn, batch_size=1, seed=0)
+    else:
+      found = batches.eval_batches(source, encode_fn, batch_size=1)
+    with pytest.raises(ValueError, match=said) as error:
+      next(found)
+    assert "\n" not in str(error.value)
+    assert "data.label_shift; after it, mend the map" in str(error.value)
+  # 255 is class 0 here, and 3 is class 4.
+  made = dataclasses.replace(made, label_shift=1)
+  refusals = (ValueError, tf.errors.InvalidArgumentError)
+  for module, convert in ((arrays, np.asarray), (encode, tf.constant)):
+    tensors = {key: convert(value) for key, value in record.items()}
+    with pytest.raises(refusals, match=r"class 4, of data\.num_labels 4"):
+      getattr(module, name)(made)(tensors, convert(SEED))
+
+
+def test_label_maps_of_a_condition_keep_their_own_labels():
+  made = frame.Frame((16, 16), target="segmentation", num_labels=4)
+  assert made.about("segmentation").num_labels == 0
 
 
 def test_depth_is_stretched_to_its_own_range():
