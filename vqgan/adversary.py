@@ -75,6 +75,23 @@ class Adversary:
         "below 1"
       )
 
+  def check(self, size, channels):
+    """Raise ValueError unless it judges images [*size, channels] at all."""
+    judges = lambda critic: discriminator.num_logits(critic, size, channels) > 0
+    if judges(self.critic):
+      return
+    num = self.critic.num_layers
+    fewer = range(num - 1, 0, -1)
+    fits = (n for n in fewer if judges(self.critic.clone(num_layers=n)))
+    fitting = next(fits, None)
+    remedy = f"set --config.adversary.num_layers={fitting}"
+    if fitting is None:
+      remedy = "enlarge data.size, or set --config.adversary.weight=0"
+    raise ValueError(
+      f"images of {size[0]}x{size[1]} leave a discriminator of {num} layers no "
+      f"logit: {remedy}"
+    )
+
   def init(self, key, pixels):
     """Return (params, state) for images like pixels [b, h, w, c]."""
     variables = self.critic.init(key, pixels)

@@ -64,6 +64,15 @@ class Discriminator(nn.Module):
     )
 
 
+def num_logits(model, size, channels):
+  """Return how many logits an image [*size, channels] has; maybe none."""
+  logits, _ = jax.eval_shape(
+    lambda pixels: model.init_with_output(jax.random.key(0), pixels),
+    jax.ShapeDtypeStruct((1, *size, channels), jnp.float32),
+  )
+  return logits.size
+
+
 class BatchNorm(nn.Module):
   """Batch normalisation with PyTorch's running statistics.
 

@@ -16,6 +16,15 @@ def test_every_config_has_a_dry_run(name, capsys):
   assert " parameters\n" in out
 
 
+def test_a_discriminator_that_would_have_no_logit_is_refused(capsys):
+  command = ["--config=configs/vqgan_scenes.py:tiny", "--dry_run"]
+  assert train.main([*command, "--config.adversary.num_layers=4"]) == 1
+  said = "images of 32x32 leave a discriminator of 4 layers no logit: set "
+  error = capsys.readouterr().err
+  assert said + "--config.adversary.num_layers=3" in error
+  assert error.count("\n") == 1
+
+
 def test_a_batch_that_does_not_fit_the_devices_is_named():
   for field in ("train.batch_size", "eval.batch_size"):
     config = flags.load("configs/dct_scenes.py:tiny", [(field, "12")])

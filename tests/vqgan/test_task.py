@@ -9,7 +9,7 @@ import pytest
 
 from tests.vqgan import tiny
 from training import checkpoint, metrics, sharding
-from vqgan import flops, losses, quantizer, step
+from vqgan import discriminator, flops, losses, quantizer, step
 
 KEY = jax.random.key(3)
 
@@ -336,6 +336,28 @@ def test_a_discriminator_of_label_maps_is_refused():
   shape = dataclasses.replace(tiny.SHAPE, in_channels=5)
   with pytest.raises(ValueError, match="judges images, not label maps"):
     tiny.make_task(shape=shape, target="segmentation")
+
+
+@pytest.mark.parametrize(
+  ("layers", "size", "remedy"),
+  [
+    (3, (16, 16), "set --config.adversary.num_layers=2"),
+    (3, (64, 20), "set --config.adversary.num_layers=2"),
+    (4, (8, 8), "set --config.adversary.num_layers=1"),
+    (1, (4, 4), "enlarge data.size, or set --config.adversary.weight=0"),
+    (3, (24, 24), None),
+  ],
+)
+def test_a_discriminator_that_has_no_logit_is_refused(layers, size, remedy):
+  critic = dataclasses.replace(
+    tiny.CRITIC, critic=discriminator.Discriminator(4, layers)
+  )
+  if remedy is None:
+    tiny.make_task(critic, size=size)
+    return
+  said = f"images of {size[0]}x{size[1]} leave a discriminator of {layers} "
+  with pytest.raises(ValueError, match=said + f"layers no logit: {remedy}$"):
+    tiny.make_task(critic, size=size)
 
 
 def test_labels_beyond_the_classes_are_refused():
