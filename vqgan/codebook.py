@@ -17,7 +17,7 @@ class Seen:
   """What one step saw of the codes, to update the codebook from.
 
   Attributes:
-    counts: float32 [v], latents that chose each code.
+    counts: float32 [v], latents that chose each code, without noise.
     sums: float32 [v, c], their sums.
     candidates: float32 [v, c], latents drawn at random.
   """
@@ -33,7 +33,7 @@ def count(codes, num_codes):
 
 
 def observe(quantizer, z, codes, key):
-  """Return `Seen` of latents z [b, h, w, c] and their codes [b, h, w]."""
+  """Return `Seen` of latents z [b, h, w, c], `likeliest` codes [b, h, w]."""
   z = quantizer.normal(z).reshape(-1, quantizer.width)
   size = quantizer.num_codes
   sums = candidates = jnp.zeros((0, quantizer.width), jnp.float32)

@@ -23,12 +23,15 @@ class Quantized:
   Attributes:
     z: float32 [b, h, w, c], with a gradient to the latents.
     codes: int32 [b, h, w].
+    likeliest: int32 [b, h, w], the codes that evaluation takes: those before
+      any noise of training.
     loss: float32 scalar, the weighted sum of `terms`.
     terms: the unweighted losses by name, float32 scalars.
   """
 
   z: jax.Array
   codes: jax.Array
+  likeliest: jax.Array
   loss: jax.Array
   terms: dict[str, jax.Array]
 
@@ -81,7 +84,7 @@ class Nearest(nn.Module):
     if self.legacy and not self.average:
       weights = {"codebook": self.beta, "commitment": 1.0}
     loss = sum(weights[name] * term for name, term in terms.items())
-    return Quantized(z + fixed(chosen - z), codes, loss, terms)
+    return Quantized(z + fixed(chosen - z), codes, codes, loss, terms)
 
   def embed(self, codes):
     """Return the latents [b, h, w, c] of codes [b, h, w]."""
@@ -137,11 +140,11 @@ class Gumbel(nn.Module):
     logits = self.logits(z.astype(jnp.float32))  # [b, h, w, v]
     q = jax.nn.softmax(logits)
     kl = jnp.sum(q * jnp.log(q * self.num_codes + 1e-10), -1).mean()
+    codes = likeliest = jnp.argmax(logits, -1).astype(jnp.int32)
     if train:
       noise = jax.random.gumbel(self.make_rng("gumbel"), logits.shape)
       logits = logits + noise
-    codes = jnp.argmax(logits, -1).astype(jnp.int32)
-    if train:
+      codes = jnp.argmax(logits, -1).astype(jnp.int32)
       soft = jax.nn.softmax(logits / temperature)
       hard = jax.nn.one_hot(codes, self.num_codes)
       mixture = soft + jax.lax.stop_gradient(hard - soft)
@@ -150,7 +153,7 @@ class Gumbel(nn.Module):
       )
     else:
       z = self.embed(codes)
-    return Quantized(z, codes, self.kl_weight * kl, {"kl": kl})
+    return Quantized(z, codes, likeliest, self.kl_weight * kl, {"kl": kl})
 
   def embed(self, codes):
     """Return the latents [b, h, w, c] of codes [b, h, w]."""
@@ -217,7 +220,7 @@ class Finite(nn.Module):
     digits = jnp.round(bounded) + levels // 2
     codes = jnp.sum(digits.astype(jnp.int32) * self._basis(), -1)
     zero = jnp.zeros((), jnp.float32)
-    return Quantized(rounded / (levels // 2), codes, zero, {})
+    return Quantized(rounded / (levels // 2), codes, codes, zero, {})
 
   def embed(self, codes):
     """Return the latents [b, h, w, c], in [-1, 1], of codes [b, h, w]."""

@@ -140,7 +140,7 @@ def _autoencoder_loss(task, generator, state, critic_state, pixels, key):
     metrics |= told
   scalar = jnp.sum(made * fixed(gradient))
   scalar += task.codebook_weight * quantized.loss
-  return scalar, (made, z, quantized.codes, metrics)
+  return scalar, (made, z, quantized.likeliest, metrics)
 
 
 def _critic_alone(task, state, generator, carry, pixels, key):
@@ -234,7 +234,8 @@ def _update_critic(task, state, grads):
 def _usage(task, state, seen):
   """Return how the batch used the codes, and how many the last steps left.
 
-  `codes/dead` are those that none of the last `dead_after` steps used.
+  `codes/dead` are those that none of the last `dead_after` steps used. What
+  counts is what evaluation would use: Gumbel noise draws every code.
   """
   idle = codebook.idle_steps(state.model_state["quantizer"], seen)
   usage = codebook.usage(seen.counts, idle, task.model.quantizer.dead_after)

@@ -6,9 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests.vqgan import tiny
+from training import metrics
 from vqgan import codebook, quantizer
 
 KEY = jax.random.key(5)
@@ -101,6 +103,56 @@ def test_a_step_takes_the_temperature_of_its_own_number(monkeypatch):
   assert {int(step) for step, _ in asked} == {7, 30}
   expected = [0.1 + 0.35 * (1 + np.cos(x / 50 * np.pi)) for x in (7, 30)]
   np.testing.assert_allclose(sorted({*used}), sorted(expected), rtol=1e-5)
+
+
+def test_training_counts_the_codes_that_evaluation_uses():
+  # Two codes are always the likeliest; of the others noise draws many.
+  codes = quantizer.Gumbel(16, 3, kl_weight=0.0, dead_after=2, restart=False)
+  made = tiny.make_task(critic=None, quantizer=codes, tx=optax.sgd(0.0))
+  state, batch = tiny.make_state(made), tiny.make_batch(made)
+  generator = state.params["generator"]
+  kernel = jnp.zeros((3, 16)).at[0, 2].set(1e-2).at[0, 5].set(-1e-2)
+  bias = jnp.zeros(16).at[jnp.array([2, 5])].set(1.0)
+  logits = {"kernel": kernel, "bias": bias}
+  given = {**generator["quantizer"], "logits": logits}
+  generator = {**generator, "quantizer": given}
+  state = state.replace(params={"generator": generator})
+  counts = np.asarray(tiny.jit(made.count_codes)(state, batch))
+  assert set(np.flatnonzero(counts)) <= {2, 5}
+  drawn = tiny.jit(
+    lambda z: codes.apply(
+      {"params": given}, z, train=True, temperature=1.0, rngs={"gumbel": KEY}
+    )
+  )(Z[..., :3]).codes
+  assert len(np.unique(drawn)) > 4
+  train_step = tiny.jit(made.train_step)
+  for expected in (0, 16 - np.count_nonzero(counts)):
+    state, told = train_step(state, batch, KEY)
+    told = metrics.values(told)
+    usage = codebook.usage(jnp.asarray(counts))
+    for name, value in usage.items():
+      np.testing.assert_allclose(told[f"codes/{name}"], value, rtol=1e-5)
+    assert told["codes/dead"] == expected
+
+
+def test_codes_that_only_noise_draws_restart():
+  codes = quantizer.Gumbel(16, 3, kl_weight=0.0, dead_after=2)
+  made = tiny.make_task(critic=None, quantizer=codes, tx=optax.sgd(0.0))
+  state, batch = tiny.make_state(made), tiny.make_batch(made)
+  generator = state.params["generator"]
+  logits = {
+    "kernel": jnp.zeros((3, 16)),
+    "bias": jnp.zeros(16).at[4].set(1.0),
+  }
+  given = {**generator["quantizer"], "logits": logits}
+  state = state.replace(params={"generator": {**generator, "quantizer": given}})
+  train_step, moved = tiny.jit(made.train_step), []
+  for _ in range(2):
+    old = state.params["generator"]["quantizer"]["codebook"]
+    state, _ = train_step(state, batch, KEY)
+    new = state.params["generator"]["quantizer"]["codebook"]
+    moved.append(list(np.flatnonzero((old != new).any(1))))
+  assert moved == [[], [x for x in range(16) if x != 4]]
 
 
 def test_a_restarted_code_is_chosen_on_its_latent():
