@@ -28,7 +28,7 @@ from weights import lpips
 
 TARGETS = ("image", "segmentation")
 _LPIPS = "lpips/"  # prefix of its arrays in `measured`
-_SEED_BATCH = 8  # images encoded at once for the first codebook
+_SEED_PIXELS = 8 * 256**2  # encoded at once for the first codebook
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,11 +301,13 @@ class VQGANTask:
     return {self.input: jnp.zeros(spec.shape, spec.dtype)}
 
   def _latents(self, generator, rows):
-    """Return the latents [n, c] of rows, a few at a time."""
+    """Return the latents [n, c] of rows, as many at once as memory holds."""
     encode = lambda row: self.apply(
       generator, self.pixels({self.input: row[None]}), method="encode"
     )[0]
-    z = jax.lax.map(encode, jnp.asarray(rows), batch_size=_SEED_BATCH)
+    fitting = max(1, _SEED_PIXELS // math.prod(rows.shape[1:3]))
+    size = min(len(rows), fitting)
+    z = jax.lax.map(encode, jnp.asarray(rows), batch_size=size)
     return rearrange(z, "b h w c -> (b h w) c")
 
   def _lpips(self, frozen, made, pixels):

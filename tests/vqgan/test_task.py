@@ -1,6 +1,7 @@
 """The two-optimiser step: who moves when, by which gradient, and exactly."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from tests.vqgan import tiny
 from training import checkpoint, metrics, sharding
-from vqgan import discriminator, flops, losses, quantizer, step
+from vqgan import discriminator, flops, losses, quantizer, step, task
 
 KEY = jax.random.key(3)
 
@@ -330,6 +331,23 @@ def test_segmentations_train_by_cross_entropy():
   rows = jax.eval_shape(made.eval_step, state, batch, KEY)
   assert set(rows) == {"accuracy", "nats_per_label", "quantization_error"}
   assert jax.eval_shape(made.reconstruct, state, batch).shape == (4, 16, 16, 3)
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(8, 5), (16, 2), (64, 1)])
+def test_images_that_seed_the_codebook_are_encoded_by_their_size(
+  side, at_once, monkeypatch
+):
+  monkeypatch.setattr(task, "_SEED_PIXELS", 2 * 16**2)
+  made = tiny.make_task(critic=None, size=(side, side))
+  rows = jnp.zeros((5, side, side, 3), jnp.uint8)
+  generator = jax.eval_shape(
+    lambda: made.model.init(KEY, jnp.zeros((1, side, side, 3)))["params"]
+  )
+  program = jax.make_jaxpr(made._latents)(generator, rows)
+  assert program.out_avals[0].shape == (5 * (side // 2) ** 2, 3)
+  # What a convolution makes: [images at once, rows, columns, channels].
+  found = re.findall(r"f32\[(\d+),\d+,\d+,4\] = conv", str(program))
+  assert found and max(map(int, found)) == at_once
 
 
 def test_a_discriminator_of_label_maps_is_refused():
