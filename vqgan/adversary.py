@@ -210,13 +210,15 @@ class Adversary:
       # and take away the part of the gradient that they normalise.
       variables = {"params": params, "batch_stats": state["batch_stats"]}
       logits = lambda x: self.critic.apply(variables, x)
+      due = step % self.r1_every == 0
       penalty = jax.lax.cond(
-        step % self.r1_every == 0,
+        due,
         lambda x: losses.gradient_penalty(logits, x),
         lambda x: jnp.zeros((), jnp.float32),
         real,
       )
-      metrics["adversary/r1"] = penalty
+      # The zeros of the steps between are no measurements.
+      metrics["adversary/r1"] = metrics_lib.Mean.of(penalty, due)
       loss += 0.5 * self.r1 * self.r1_every * penalty
     return loss, ({"batch_stats": stats, "lecam": lecam}, metrics)
 
@@ -234,8 +236,9 @@ class Adversary:
 
 def _counted(begun, metrics):
   """Return metrics that count only where `begun`."""
-  count = jnp.asarray(begun, jnp.float32)
-  return {
-    name: metrics_lib.Mean(value * count, count)
-    for name, value in metrics.items()
-  }
+  begun = jnp.asarray(begun, jnp.float32)
+  counted = {}
+  for name, value in metrics.items():
+    mean = metrics_lib.as_mean(value)
+    counted[name] = metrics_lib.Mean(mean.total * begun, mean.count * begun)
+  return counted

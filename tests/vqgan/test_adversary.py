@@ -82,7 +82,11 @@ def test_r1_is_added_every_few_steps_and_as_many_times_heavier(setting):
 
   fields = {"r1": 20.0, "r1_every": 4}
   _assert_adds(setting, 0.5 * 20 * 4, penalty, **fields)
-  # In steps between it adds nothing.
-  between, _, _ = _gradients(setting, step=5, **fields)
+  # In steps between it adds nothing, to the mean that is logged neither.
+  between, _, other = _gradients(setting, step=5, **fields)
+  _, _, told = _gradients(setting, **fields)
+  found = told["adversary/r1"]
+  np.testing.assert_allclose(found, penalty(setting[0]), rtol=1e-4)
+  assert "adversary/r1" not in other and "adversary/logits_real" in other
   alone, _, _ = _gradients(setting, step=5)
   jax.tree.map(np.testing.assert_array_equal, between, alone)
