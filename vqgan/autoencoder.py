@@ -312,11 +312,16 @@ def _upsample(x, dtype, name):
 def _attend_in_pieces(q, k, v):
   """Attend with at most `_QUERIES` of the l queries at a time."""
   length = q.shape[1]
-  if length <= _QUERIES or length % _QUERIES:
+  if length <= _QUERIES:
     return attention.attend(q, k, v)
-  pieces = rearrange(q, "b (p l) n k -> p b l n k", l=_QUERIES)
+  num = -(-length // _QUERIES)
+  size = -(-length // num)
+  # Queries of zeros make the pieces equal; what they see is cut off again.
+  q = jnp.pad(q, ((0, 0), (0, num * size - length), (0, 0), (0, 0)))
+  pieces = rearrange(q, "b (p l) n k -> p b l n k", l=size)
   piece = jax.checkpoint(lambda queries: attention.attend(queries, k, v))
-  return rearrange(jax.lax.map(piece, pieces), "p b l n k -> b (p l) n k")
+  x = rearrange(jax.lax.map(piece, pieces), "p b l n k -> b (p l) n k")
+  return x[:, :length]
 
 
 def _check_image(x, shape):
