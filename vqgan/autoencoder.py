@@ -335,5 +335,5 @@ def _check_image(x, shape):
   if x.shape[3] != shape.in_channels:
     raise ValueError(
       f"image has {x.shape[3]} channels, the model {shape.in_channels}: set "
-      "model.in_channels"
+      "data.channels to those of images, data.num_labels to those of label maps"
     )

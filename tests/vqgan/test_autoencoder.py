@@ -60,7 +60,7 @@ def test_any_size_that_the_factor_divides_is_reconstructed():
   with pytest.raises(ValueError, match=r"12 x 7 pixels.*multiples of 2"):
     jax.eval_shape(model.apply, params, jnp.zeros((1, 12, 7, 3)))
   with pytest.raises(
-    ValueError, match="1 channels, the model 3"
+    ValueError, match=r"1 channels, the model 3: set data\.ch"
   ):
     jax.eval_shape(model.apply, params, jnp.zeros((1, 12, 6, 1)))
 
