@@ -323,24 +323,11 @@ def test_pictures_that_the_stage_reads_otherwise_are_refused(
   found = codes.Codes(str(out), "train").read(np.arange(3))
   np.testing.assert_array_equal([x["codes"] for x in found], expected)
   assert len(np.unique(expected)) > 1
-
-
-def test_labels_that_are_no_classes_of_the_stage_are_refused(
-  tmp_path, monkeypatch, capsys
-):
-  maps = tiny_stage.config()
-  maps.data.target, maps.data.num_labels = "segmentation", 4
-  weights = tiny_stage.write(tmp_path, made=maps)
-  map_ = np.zeros((3, 8, 16), np.uint8)
-  map_[2, 3, 9] = 255
-  image = np.zeros((3, 8, 16, 3), np.uint8)
-  source = arrays.Arrays(image, segmentation=map_)
-  monkeypatch.setattr(datasets, "open_source", lambda *_: source)
-  same = ["--config.data.target=segmentation", "--config.data.num_labels=4"]
-  assert _run(weights, "", tmp_path / "codes", "--splits=train", *same) == 1
-  error = capsys.readouterr().err
-  said = "launch.tokenize: error: a label map holds class 255, of data.num_lab"
-  assert error.splitlines()[-1].startswith(said)
+  map_[2, 3, 9] = 3  # shifted no class of the stage
+  out = tmp_path / "beyond"
+  assert _run(weights, "", out, "--splits=train", target, labels, remedy) == 1
+  error = capsys.readouterr().err.splitlines()[-1]
+  assert "error: a label map holds class 4, of data.num_labels 4: " in error
 
 
 def test_datasets_without_what_the_stage_reads_are_refused(

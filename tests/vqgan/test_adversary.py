@@ -90,3 +90,25 @@ def test_r1_is_added_every_few_steps_and_as_many_times_heavier(setting):
   assert "adversary/r1" not in other and "adversary/logits_real" in other
   alone, _, _ = _gradients(setting, step=5)
   jax.tree.map(np.testing.assert_array_equal, between, alone)
+
+
+def test_r1_is_of_each_row_alone():
+  critic = dataclasses.replace(tiny.CRITIC, start=0, r1=1.0, r1_every=1)
+  made = tiny.make_task(critic)
+  state = tiny.make_state(made)
+  pixels = made.pixels(tiny.make_batch(made))
+
+  def penalty(rows):
+    told = critic.learn(
+      state.params["discriminator"],
+      state.model_state["discriminator"],
+      rows,
+      rows,
+      jnp.int32(0),
+      KEY,
+    )[2]
+    return metrics.values(told)["adversary/r1"]
+
+  alone = [penalty(pixels[i : i + 1]) for i in range(len(pixels))]
+  assert min(alone) > 0
+  np.testing.assert_allclose(penalty(pixels), np.mean(alone), rtol=1e-4)

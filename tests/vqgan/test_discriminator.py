@@ -1,4 +1,4 @@
-"""PatchGAN: its size, its reference, and statistics over all devices."""
+"""PatchGAN: its size, how it begins, and statistics over all devices."""
 
 import math
 

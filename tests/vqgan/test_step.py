@@ -124,6 +124,32 @@ def test_accumulated_pieces_move_everything_as_the_batch_does(average):
     assert one.model_state["quantizer"]["counts"].max() > 5
 
 
+def test_batch_norm_sees_each_accumulated_piece_over_all_devices():
+  made = tiny.make_task(CRITIC, accumulate=2)
+  state, batch = tiny.make_state(made), tiny.make_batch(made, 16)
+  pixels = made.pixels(batch)
+  generator = state.params["generator"]
+  expected = state.model_state["discriminator"]
+  learn = tiny.jit(
+    lambda state_, rows: CRITIC.learn(
+      state.params["discriminator"],
+      state_,
+      rows,
+      made.apply(generator, rows)[0],
+      0,
+      KEY,
+    )[1]
+  )
+  for i in range(2):
+    expected = learn(expected, pixels[i::2])
+  mesh = sharding.make_mesh({"data": 8})
+  train_step = tiny.jit(made.train_step)
+  for where in (lambda x: x, lambda x: sharding.place_batch(x, mesh)):
+    after = train_step(state, where(batch), KEY)[0]
+    found = after.model_state["discriminator"]["batch_stats"]
+    _assert_close(found, expected["batch_stats"], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   ("codes", "critic"),
   [
