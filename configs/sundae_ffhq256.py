@@ -45,6 +45,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.heads = 8
   config.model.head_width = 64
   config.model.resampling = "patch"  # or "global", "none"
+  config.model.places = "middles"  # of codes; "corners" (the authors)
   config.model.reference = False  # the authors: True
   config.model.num_classes = 0  # -1: those of the dataset
   config.model.class_drop = 0.0  # above 0 trains the null class of guidance
@@ -73,11 +74,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.sample = prior.sample
   config.sample.steps = 100
   config.sample.min_steps = 10  # before a sample may stop by itself
+  # Only where all codes are drawn as they are; the authors: False, where none
+  # changed.
+  config.sample.agreed = True
   config.sample.temperature = 0.8  # of the first step; 0 is greedy
   config.sample.end_temperature = 0.8  # of the last, linear between
-  config.sample.proportion = 0.5  # of drawn codes that are accepted
+  config.sample.proportion = 0.5  # that is accepted of drawn codes
   config.sample.end_proportion = 0.5
-  config.sample.confident = False  # True: the likeliest are
+  config.sample.confident = False  # True: the likeliest of those that change
   config.sample.confidence_noise = 1.0  # on their order; 0: none
   config.sample.argmax = False  # one more, greedy step
   config.sample.top_k = 0

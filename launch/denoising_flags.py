@@ -27,6 +27,7 @@ from sundae import masks
 NAMES = (
   "steps",
   "min_steps",
+  "agreed",
   "end_temperature",
   "proportion",
   "end_proportion",
@@ -41,14 +42,15 @@ _WITH_INPAINT = ("mask", "at", "results", "composite")
 
 def add(parser: argparse.ArgumentParser) -> None:
   """Adds the flags to the parser of launch.sample."""
-  flag = parser.add_argument
+  flag, on_off = parser.add_argument, argparse.BooleanOptionalAction
   flag("--steps", type=int, help="of denoising, at most")
   flag("--min_steps", type=int, help="before a sample may stop by itself")
+  stops = "where all codes are drawn as they are; else where none changed"
+  flag("--agreed", action=on_off, help=stops)
   flag("--end_temperature", type=float, help="of the last step")
-  flag("--proportion", type=float, help="of drawn codes that are accepted")
+  flag("--proportion", type=float, help="that is accepted of drawn codes")
   flag("--end_proportion", type=float, help="of the last step")
-  on_off = argparse.BooleanOptionalAction
-  flag("--confident", action=on_off, help="accept the likeliest codes")
+  flag("--confident", action=on_off, help="the likeliest that change")
   flag("--confidence_noise", type=float, help="on their order; 0: none")
   flag("--argmax", action=on_off, help="one more, greedy step")
   flag("--inpaint", type=Path, metavar="IMAGE", help="make a part of it anew")

@@ -15,10 +15,11 @@ class Denoising:
   Attributes:
     steps: at most that many.
     min_steps: before a sample may stop by itself.
+    agreed: only where all codes are drawn as they are, not where none changed.
     end_temperature: of the last step; the first has the request's.
-    proportion: of drawn codes that the first step accepts.
+    proportion: that the first step accepts of drawn codes.
     end_proportion: of the last step.
-    confident: accept the likeliest, not any.
+    confident: accept the likeliest of those that change, not any.
     argmax: one more, greedy step.
     confidence_noise: scale of the noise on their order.
   """
@@ -31,6 +32,7 @@ class Denoising:
   confident: bool
   argmax: bool
   confidence_noise: float = 1.0
+  agreed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,10 +3,8 @@
 One compiled loop. Start from uniform codes; at each step draw every code from
 the model and accept each with a chance, so that any place may be revised at
 any step. A sample for which the model drew the very codes that it has is
-finished by itself. McKinney & Willcocks 2022 (sec. 3.3) finish one in which
-nothing changed, which also happens where nothing that is wrong was accepted,
-often so with few wrong codes or a small proportion. Codes that are given and
-kept make the same loop inpaint.
+finished by itself; McKinney & Willcocks 2022 (sec. 3.3) finish any in which
+nothing changed. Codes that are given and kept make the same loop inpaint.
 
 Shapes: b samples, h w rows and columns of codes, v codes of the vocabulary, t
 steps.
@@ -28,6 +26,9 @@ class Settings:
   Attributes:
     steps: int32, at most that many.
     min_steps: int32; only later steps may finish a sample.
+    agreed: bool; finish a sample only where all its codes were drawn again,
+      instead of wherever nothing changed: with few wrong codes or a small
+      proportion, many a step accepts nothing of what it drew.
     temperature: float [2], of the first and of the last step, linear between.
     proportion: float [2], the chance that a drawn code is accepted, likewise.
     top_k: int32; 0 keeps all codes.
@@ -47,6 +48,7 @@ class Settings:
 
   steps: jax.Array
   min_steps: jax.Array
+  agreed: jax.Array
   temperature: jax.Array
   proportion: jax.Array
   top_k: jax.Array
@@ -64,6 +66,7 @@ class Settings:
     proportion=0.5,
     *,
     min_steps=10,
+    agreed=True,
     top_k=0,
     top_p=1.0,
     guidance=1.0,
@@ -111,6 +114,7 @@ class Settings:
     return cls(
       np.int32(steps),
       np.int32(min_steps),
+      np.bool_(agreed),
       both(temperature),
       both(proportion),
       np.int32(top_k),
@@ -205,14 +209,15 @@ def sample(model, params, keys, condition, settings, *, guided=False, frames=0):
     active = ~carry.stopped
     changes = accepted & active[:, None, None]
     codes = jnp.where(changes, drawn, carry.codes)
-    agreed = ~jnp.any(new, axis=(1, 2))
+    going = jnp.where(settings.agreed, new, changes)
+    still = ~jnp.any(going, axis=(1, 2))
     history = carry.history
     if frames:
       history = history.at[n + 1].set(codes, mode="drop")
     return _Carry(
       step=n + 1,
       codes=codes,
-      stopped=carry.stopped | (agreed & (n >= settings.min_steps) & ~last),
+      stopped=carry.stopped | (still & (n >= settings.min_steps) & ~last),
       steps=carry.steps + active,
       history=history,
     )

@@ -11,6 +11,11 @@ import numpy as np
 
 from layers import positions
 
+# Coordinates of so many places along a side, and the lowest frequency there.
+PLACES = {
+  "middles": (positions.middles, 0.25),
+  "corners": (lambda side: np.linspace(-1, 1, side), 1.0),
+}
 # The released code gives all levels but the innermost the frequencies of a
 # grid of this side.
 _REFERENCE_SIDE = 16
@@ -38,32 +43,38 @@ def grids(grid, factors):
   return found
 
 
-def angles(grid, width):
-  """Return the rotary angles of a level, float32 [h w, k/2], for every head."""
-  return _flat(positions.grid_angles(*map(positions.middles, grid), width))
+def angles(grid, width, places="middles"):
+  """Return the rotary angles of a level, float32 [h w, k/2], for every head.
+
+  Args:
+    grid: (h, w).
+    width: k.
+    places: one of PLACES. With "corners", -1 to 1 both included and a lowest
+      frequency of 1 (McKinney & Willcocks 2022), the first and the last place
+      of a side are one where all frequencies are whole.
+  """
+  axes, lowest = _axes(grid, places)
+  return _flat(positions.grid_angles(*axes, width, lowest=lowest))
 
 
 def reference_angles(grid, width, heads, innermost):
-  """Return angles that turn the first head alone, float32 [h w, n, k/2].
-
-  Places lie from -1 to 1, both included, and the lowest frequency is 1: where
-  all are whole, the first and the last of a side are one to the model.
-  """
+  """Return angles that turn the first head alone, float32 [h w, n, k/2]."""
   tops = grid if innermost else (_REFERENCE_SIDE, _REFERENCE_SIDE)
-  axes = [np.linspace(-1, 1, side) for side in grid]
-  first = _flat(positions.grid_angles(*axes, width, tops, lowest=1))
+  axes, lowest = _axes(grid, "corners")
+  first = _flat(positions.grid_angles(*axes, width, tops, lowest))
   turned = np.zeros((len(first), heads, width // 2), np.float32)
   turned[:, 0] = first
   return turned
 
 
-def patch_angles(grid, factor, width):
+def patch_angles(grid, factor, width, places="middles"):
   """Return the angles of the patches of a fine grid, float32 [c, k/2].
 
   A patch lies at the mean of its places, and turns by their frequencies.
   """
-  axes = [positions.middles(side // f) for side, f in zip(grid, factor)]
-  return _flat(positions.grid_angles(*axes, width, grid))
+  axes, lowest = _axes(grid, places)
+  means = [x.reshape(-1, f).mean(axis=1) for x, f in zip(axes, factor)]
+  return _flat(positions.grid_angles(*means, width, grid, lowest))
 
 
 def inside(grid, factor):
@@ -86,6 +97,12 @@ def strips(grid, factor):
   size = factor[0] * factor[1]
   num = grid[0] * grid[1]
   return np.arange(num // size)[:, None] == np.arange(num) // size
+
+
+def _axes(grid, places):
+  """Return the coordinates of rows and columns, and the lowest frequency."""
+  coordinates, lowest = PLACES[places]
+  return [coordinates(side) for side in grid], lowest
 
 
 def _patch(grid, factor):

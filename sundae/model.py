@@ -38,8 +38,10 @@ class Hourglass(nn.Module):
     factors: (rows, cols) of a patch, one for each way down.
     resampling: attention between levels: "none"; "patch", a patch to its own
       places, and a place to the patches around it; "global", to all.
+    places: where codes lie to attention, one of `levels.PLACES`.
     reference: do as the released code does: positions for the first head
-      alone, resampling by strips of the raster order, fixed frequencies.
+      alone, of places from corner to corner, resampling by strips of the raster
+      order, fixed frequencies.
 
   Raises:
     ValueError: fields that fit no network.
@@ -52,6 +54,7 @@ class Hourglass(nn.Module):
   layers: tuple[int, ...] = (2, 10, 2)
   factors: tuple[tuple[int, int], ...] = ((2, 2),)
   resampling: str = "patch"
+  places: str = "middles"
   reference: bool = False
 
   def __post_init__(self):
@@ -66,6 +69,10 @@ class Hourglass(nn.Module):
     if self.resampling not in RESAMPLING:
       raise ValueError(
         f'resampling "{self.resampling}": choose one of {", ".join(RESAMPLING)}'
+      )
+    if self.places not in levels.PLACES:
+      raise ValueError(
+        f'places "{self.places}": choose one of {", ".join(levels.PLACES)}'
       )
     if self.reference and self.resampling == "global":
       raise ValueError(
@@ -88,6 +95,7 @@ class Hourglass(nn.Module):
       self.layers,
       self.factors,
       self.resampling,
+      self.places,
       self.reference,
     )
     self.norm = nn.LayerNorm(self.shape.epsilon, dtype=self.shape.dtype)
@@ -129,6 +137,7 @@ class _Level(nn.Module):
   layers: tuple[int, ...]
   factors: tuple[tuple[int, int], ...]
   resampling: str
+  places: str
   reference: bool
 
   def setup(self):
@@ -153,6 +162,7 @@ class _Level(nn.Module):
       self.layers[1:-1],
       self.factors[1:],
       self.resampling,
+      self.places,
       self.reference,
     )
 
@@ -186,7 +196,7 @@ class _Level(nn.Module):
   def _angles(self):
     width = _head_width(self.shape)
     if not self.reference:
-      return levels.angles(self.grid, width)
+      return levels.angles(self.grid, width, self.places)
     return levels.reference_angles(
       self.grid, width, self.shape.num_heads, innermost=not self.factors
     )
@@ -199,8 +209,8 @@ class _Level(nn.Module):
       return (strips, strips.T), (None, None)
     width = _head_width(self.shape)
     turns = (
-      levels.angles(self.grid, width),
-      levels.patch_angles(self.grid, factor, width),
+      levels.angles(self.grid, width, self.places),
+      levels.patch_angles(self.grid, factor, width, self.places),
     )
     if self.resampling == "global":
       return (None, None), turns

@@ -74,6 +74,7 @@ def make_model(
     layers=tuple(options.layers),
     factors=tuple(tuple(factor) for factor in options.factors),
     resampling=options.resampling,
+    places=options.get("places", "corners"),  # older runs have no other
     reference=options.reference,
   )
 

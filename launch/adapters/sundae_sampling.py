@@ -213,6 +213,7 @@ def make_settings(request: request_lib.Request) -> decode.Settings:
     (request.temperature, denoising.end_temperature),
     (denoising.proportion, denoising.end_proportion),
     min_steps=denoising.min_steps,
+    agreed=denoising.agreed,
     top_k=request.top_k,
     top_p=request.top_p,
     guidance=request.guidance,

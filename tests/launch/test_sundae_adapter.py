@@ -93,6 +93,7 @@ def test_every_setting_of_a_request_reaches_the_steps():
   asked = {
     "steps": 7,
     "min_steps": 3,
+    "agreed": False,
     "temperature": 0.9,
     "end_temperature": 0.4,
     "proportion": 0.3,
@@ -122,12 +123,15 @@ def test_noise_on_the_order_belongs_to_confidence():
     request.from_config(config, confidence_noise=0.0)
 
 
-def test_config_of_an_older_run_has_the_noise_of_its_day():
+def test_config_of_an_older_run_means_what_it_meant():
   config = flags.load("configs/sundae_scenes.py:tiny")
+  assert config.model.places == "middles" and config.sample.agreed
   with config.unlocked():
-    del config.sample["confidence_noise"]
+    del config.sample["confidence_noise"], config.sample["agreed"]
+    del config.model["places"]
   made = sundae_sampling.make_settings(request.from_config(config))
-  assert made.confidence_noise == 1
+  assert made.confidence_noise == 1 and not made.agreed
+  assert sundae.make_model(config, {}, (8, 8), 64).places == "corners"
 
 
 def _given(known):

@@ -65,6 +65,13 @@ def test_proportion_of_zero_changes_nothing_and_goes_on():
   assert len(np.unique(codes)) > 3  # the start is noise
 
 
+def test_samples_of_the_authors_stop_where_nothing_changed():
+  settings = _settings(proportion=0.0, agreed=False)
+  codes, info = _run(frames=2)(_params(), _keys(), _plain(), settings)
+  np.testing.assert_array_equal(codes, info["history"][:, 0])
+  assert info["stopped"].all() and (info["steps"] == 1).all()
+
+
 def test_proportion_of_one_replaces_everything():
   params = jnp.full((3, *GRID, V), -1e9).at[..., 3].set(0.0)
   codes, info = _run(frames=2)(
@@ -143,6 +150,9 @@ def test_no_sample_stops_while_the_model_would_change_it():
   settings = _settings(100, proportion=0.1)
   codes, info = _run(frames=2)(params, _keys(64), _plain(64), settings)
   assert info["stopped"].all() and (codes == 3).all()
+  settings = settings.replace(agreed=np.bool_(False))
+  codes, info = _run(frames=2)(params, _keys(64), _plain(64), settings)
+  assert info["stopped"].all() and (codes != 3).any()
 
 
 def test_noise_of_confidence_is_as_large_as_is_asked():

@@ -232,11 +232,14 @@ def test_no_two_ways_across_a_grid_turn_alike(side, width):
   assert chords[~np.eye(len(ways), dtype=bool)].min() > 0.5
 
 
-def test_opposite_edges_are_two_places():
-  # With a lowest frequency of 1, a grid of 8 and heads of 8 had one column 0
-  # and 7.
+@pytest.mark.parametrize("places", levels.PLACES)
+def test_opposite_edges_are_two_places_but_from_corner_to_corner(places):
   net = tiny.make_model(
-    (8, 8), layers=(0, 1, 0), resampling="none", factors=((1, 1),)
+    (8, 8),
+    layers=(0, 1, 0),
+    resampling="none",
+    factors=((1, 1),),
+    places=places,
   )
   params, codes = tiny.init(net), np.array(tiny.codes(1, (8, 8)))
   swapped = codes.copy()
@@ -244,7 +247,8 @@ def test_opposite_edges_are_two_places():
   apply = jax.jit(net.apply)
   logits = np.array(apply(params, swapped))
   logits[..., [0, 7], :] = logits[..., [7, 0], :]
-  assert not np.allclose(logits, apply(params, codes), atol=1e-2)
+  same = np.allclose(logits, apply(params, codes), atol=1e-2)
+  assert same == (places == "corners")
 
 
 def test_patches_lie_amid_their_places():
