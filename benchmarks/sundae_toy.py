@@ -5,9 +5,9 @@
 Six random pictures of 4 x 4 codes, with random probabilities; everything else
 has none. Prints the total variation between this table and samples after
 training with one, two and three unrolls, beside that of independent draws: of
-samples that may stop by themselves, of which a share is no picture (of sixteen
-codes it happens that those which are wrong are not among those accepted, and a
-sample stops where nothing changed), and of samples that take all their steps.
+samples that stop where all their codes are drawn again, or where nothing
+changed (of sixteen codes it happens that those which are wrong are not among
+those accepted, so that a share is no picture), and that take all their steps.
 """
 
 import argparse
@@ -27,8 +27,12 @@ _CODES = 5
 _PICTURES = 6
 _BATCH = 128
 _STEPS = 20
-# Of columns: before a sample may stop by itself.
-_MIN_STEPS = {"stops by itself": 10, "all steps": _STEPS}
+# Of columns: when a sample stops by itself.
+_STOPS = {
+  "all drawn again": {},
+  "nothing changed": {"agreed": False},
+  "all steps": {"min_steps": _STEPS},
+}
 
 _sample = jax.jit(decode.sample, static_argnums=0)
 
@@ -40,10 +44,10 @@ def main(argv: list[str]) -> int:
   parser.add_argument("--num_steps", type=int, default=300)
   args = parser.parse_args(argv)
   print("total variation: mean (least-most) over seeds")
-  print("unrolls  " + "".join(f"{name:<24}" for name in _MIN_STEPS))
+  print("unrolls  " + "".join(f"{name:<24}" for name in _STOPS))
   for unrolls in (1, 2, 3):
     found = [laws(unrolls, x, args.num_steps) for x in range(args.seeds)]
-    columns = [[law[name] for law in found] for name in _MIN_STEPS]
+    columns = [[law[name] for law in found] for name in _STOPS]
     cells = [f"{np.mean(x):.3f} ({min(x):.3f}-{max(x):.3f})" for x in columns]
     print(f"{unrolls:>7}  " + "".join(f"{cell:<24}" for cell in cells))
   print(f"  draws  {np.mean([noise(x) for x in range(args.seeds)]):.3f}")
@@ -62,7 +66,7 @@ def laws(
     num: samples.
 
   Returns:
-    By the names of columns: samples that may stop, and that may not.
+    By the names of columns.
   """
   net = _net()
   keys = jax.random.split(jax.random.key(seed), 4)
@@ -72,10 +76,8 @@ def laws(
   params = train(params, keys[1], pictures, probabilities)
   given = decode.nothing_given(jnp.zeros(num, jnp.int32), _GRID)
   found = {}
-  for name, min_steps in _MIN_STEPS.items():
-    settings = decode.Settings.create(
-      _STEPS, 1.0, 0.5, min_steps=min_steps, argmax=True
-    )
+  for name, stops in _STOPS.items():
+    settings = decode.Settings.create(_STEPS, 1.0, 0.5, argmax=True, **stops)
     codes, _ = _sample(
       net, params, jax.random.split(keys[2], num), given, settings
     )
