@@ -288,8 +288,9 @@ def _difference(known: Any, wanted: Any, path: str = "") -> str:
   """Names the first field in which two nested dictionaries differ."""
   if isinstance(known, dict) and isinstance(wanted, dict):
     for key in sorted({*known, *wanted}):
-      if known.get(key) != wanted.get(key):
-        return _difference(known.get(key), wanted.get(key), f"{path}.{key}")
+      sides = [x.get(key, "not said") for x in (known, wanted)]
+      if sides[0] != sides[1]:
+        return _difference(*sides, f"{path}.{key}")
   return f"{path.removeprefix('.')} is {known!r:.80} there, not {wanted!r:.80}"
 
 

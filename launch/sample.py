@@ -232,12 +232,15 @@ def _sheet(images, rows, sizes):
 
 def _identity(run, asked, step, seed, average):
   """Says what decides the samples: another job may not mix with them."""
+  fields = dataclasses.asdict(asked)
+  if asked.at is None:  # as folders of before say it
+    del fields["at"]
   return {
     "workdir": str(run.workdir.resolve()),
     "step": int(step),
     "seed": seed,
     "average": average,
-    **{name: _plain(x) for name, x in dataclasses.asdict(asked).items()},
+    **{name: _plain(x) for name, x in fields.items()},
   }
 
 
