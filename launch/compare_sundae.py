@@ -188,7 +188,7 @@ def run_variant(
         f"{folder} holds a run of {held} steps, not of {steps}: choose another "
         "--workdir, or the --num_steps of then"
       )
-  path = folder / f"quality-{num}.json"
+  path = folder / f"scores-{num}.json"
   if path.is_file():
     held = json.loads(path.read_text("utf-8"))
     both = {name: Quality(**held.pop(name)) for name in ("quality", "shuffled")}

@@ -90,7 +90,7 @@ def test_unknown_variant_is_refused(tmp_path, capsys):
 def test_runs_of_other_steps_are_not_taken_for_those_asked_for(tmp_path):
   config = flags.load("configs/sundae_scenes.py:tiny")
   rundir.write_json(tmp_path / "config.json", config.to_dict())
-  (tmp_path / "quality-8.json").write_text("{}")
+  (tmp_path / "scores-8.json").write_text("{}")
   other = compare_sundae.changed(config, {"train.num_steps": 7})
   with pytest.raises(errors.CommandError, match="run of 60 steps, not of 7"):
     compare_sundae.run_variant(other, tmp_path, 8)
