@@ -46,6 +46,7 @@ _NUM_SAMPLES = 128
 _BATCH = 32
 _INPAINTED = 32  # held-out pictures
 _RESULTS = 3  # for each of them
+_HIDDEN_MOST = 48  # of the pictures whose object is hidden, each once
 _SHOWN = 6
 # A main object is hidden where the kept half has at most this share of it.
 _SEEN = 0.02
@@ -144,7 +145,7 @@ def show(
       low=0.9,
       blind=demo_figures.colour_right_blind(halves),
     ),
-    *of_hidden(held_out, count * _RESULTS, inpaint),
+    *of_hidden(held_out, _HIDDEN_MOST, inpaint),
     demo_figures.Figure("codes kept exactly (share)", kept, low=1.0),
     demo_figures.Figure(
       "distance between results (of real within a class)",
