@@ -15,7 +15,8 @@ def test_independent_draws_have_a_small_variation():
 
 @pytest.mark.slow
 def test_law_of_samples_is_near_the_table():
-  # Noise is on the table nearly never: 1. Measured 0.28 and 0.14.
+  # Noise is on the table nearly never: 1. Measured 0.09 to 0.17 over seeds.
   found = sundae_toy.laws(unrolls=2, seed=0, num_steps=300)
-  assert found["stops by itself"] < 0.33
+  assert found["all drawn again"] < 0.2
   assert found["all steps"] < 0.2
+  assert found["nothing changed"] < 0.35
