@@ -134,7 +134,7 @@ def train_batches(
       seeds = order.seeds(seed, positions)
       rows = []
       for record, row_seed in zip(reader.read(indices), seeds):
-        row = _encode(encode, reader.decode(record), row_seed)
+        row = _encode(source, encode, reader.decode(record), row_seed)
         batches.check_rows(row, rows_per_example)
         rows.append(row)
       yield batches.stack(rows)
@@ -164,7 +164,7 @@ def eval_batches(
       (record,) = reader.read([index])
       record = reader.decode(record)
       if stand_ins or record["index"] == index:  # else it would count twice
-        yield _encode(encode, record, seed)
+        yield _encode(source, encode, record, seed)
 
   padded = batches.padded(
     batches.rebatch(rows(chosen[plan.slots(len(chosen))]), plan.local_size),
@@ -175,14 +175,18 @@ def eval_batches(
   return batches.Batches(padded, reader.replaced)
 
 
-def _encode(encode, record, seed):
+def _encode(source, encode, record, seed):
   index = np.int32(record["index"])
   record = {
     **{k: v for k, v in record.items() if k not in ("index", "name")},
     "label": np.int32(record["label"]),
     "example_id": index,
   }
-  row = {name: np.asarray(leaf) for name, leaf in encode(record, seed).items()}
+  try:
+    found = encode(record, seed)
+  except source_lib.DataError as error:  # which knows of one record only
+    raise source_lib.DataError(f"{source.name}: {error}") from error
+  row = {name: np.asarray(leaf) for name, leaf in found.items()}
   if "example_id" not in row:
     row["example_id"] = np.full(batches.num_rows(row), index, np.int32)
   return row

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data import source as source_lib
 from vqgan import frame as frame_lib
 
 Row = dict[str, np.ndarray]
@@ -103,7 +104,7 @@ class _Place:
 def _read(frame, record):
   """Return what the frame is about: [h, w, c], or [h, w] but for images."""
   if frame.target == "segmentation":
-    return _labels(frame, record["segmentation"])
+    return _labels(frame.classes, record)
   if frame.target == "depth":
     depth = record["depth"].astype(np.float32)
     spread = max(depth.max() - depth.min(), 1.0)
@@ -113,11 +114,12 @@ def _read(frame, record):
   return record["image"]
 
 
-def _labels(frame, x):
-  """Return the labels [h, w], shifted; all are classes of the model."""
-  x = x + np.uint8(frame.label_shift % 256)
-  if frame.num_labels and x.max() >= frame.num_labels:
-    raise ValueError(frame_lib.beyond(x.max(), frame.num_labels))
+def _labels(classes, record):
+  """Return the labels [h, w], shifted; all of them are classes."""
+  x = record["segmentation"] + np.uint8(classes.label_shift % 256)
+  if classes.num_labels and x.max() >= classes.num_labels:
+    said = classes.beyond(record["example_id"], x.max())
+    raise source_lib.DataError(said)
   return x
 
 

@@ -106,7 +106,7 @@ class _Place(NamedTuple):
 def _read(frame, record):
   """Return what the frame is about, [h, w, c]."""
   if frame.target == "segmentation":
-    return _labels(frame, record["segmentation"])[..., None]
+    return _labels(frame.classes, record)[..., None]
   if frame.target == "depth":
     depth = tf.cast(record["depth"], tf.float32)
     least, most = tf.reduce_min(depth), tf.reduce_max(depth)
@@ -117,13 +117,15 @@ def _read(frame, record):
   return record["image"]
 
 
-def _labels(frame, x):
-  """Return the labels [h, w], shifted; all are classes of the model."""
-  x += tf.constant(frame.label_shift % 256, tf.uint8)
-  if frame.num_labels:
+def _labels(classes, record):
+  """Return the labels [h, w], shifted; all of them are classes."""
+  shift = tf.constant(classes.label_shift % 256, tf.uint8)
+  x = record["segmentation"] + shift
+  if classes.num_labels:
     most = tf.cast(tf.reduce_max(x), tf.int32)
-    refusal = tf.strings.format(frame_lib.beyond("{}", frame.num_labels), most)
-    tf.debugging.Assert(most < frame.num_labels, [refusal])
+    said = (record["example_id"], most)
+    refusal = tf.strings.format(classes.beyond("{}", "{}"), said)
+    tf.debugging.Assert(most < classes.num_labels, [refusal])
   return x
 
 

@@ -29,6 +29,45 @@ MAX_FIGURES = 4  # of key points of a row; the first are kept
 
 
 @dataclasses.dataclass(frozen=True)
+class Classes:
+  """Which labels a map may hold.
+
+  Attributes:
+    num_labels: a label, shifted, is below it; 0 takes every label.
+    label_shift: added to the labels, modulo 256.
+    section: of the config that says so.
+    stage: whether a first stage of its own has them, instead of the section.
+  """
+
+  num_labels: int = 0
+  label_shift: int = 0
+  section: str = "data"
+  stage: bool = False
+
+  def beyond(self, example, label):
+    """Return what to say of a map with a label, shifted, that is no class.
+
+    Args:
+      example: its number in the dataset, or "{}" in its place.
+      label: the label, or "{}" too.
+    """
+    field = f"{self.section}.num_labels"
+    of, remedy = f"{field} {self.num_labels}", f"raise {field}"
+    if self.stage:
+      stage = f"{self.section}.stage"
+      of = f"the {self.num_labels} of {stage}"
+      remedy = f"choose another {stage}.weights"
+    return (
+      f"the label map of example {example} holds class {label}, of {of}: "
+      f"before training, {remedy} or move the labels by "
+      f"{self.section}.label_shift; after it, mend the map"
+    )
+
+
+ANY = Classes()
+
+
+@dataclasses.dataclass(frozen=True)
 class Frame:
   """How images become rows of one size: resized, then cropped.
 
@@ -66,10 +105,18 @@ class Frame:
       raise ValueError(f"channels {self.channels} must be 1 or 3")
 
   def about(self, field):
-    """Return the frame of a field of FIELDS with pixels; labels as they are."""
+    """Return the frame of a field of FIELDS with pixels; labels as they are.
+
+    Which labels there may be, only the reader of the field can say: `Classes`.
+    """
     return dataclasses.replace(
       self, target=field, channels=3, label_shift=0, num_labels=0
     )
+
+  @property
+  def classes(self):
+    """Which labels the maps that the model reads may hold."""
+    return Classes(self.num_labels, self.label_shift)
 
   @property
   def input(self):
@@ -87,15 +134,6 @@ class Frame:
       max(int(side * scale + 0.5), least)
       for side, least in zip((h, w), self.size)
     )
-
-
-def beyond(label, num_labels):
-  """Return what to say of a label, or "{}" in its place, that is no class."""
-  return (
-    f"a label map holds class {label}, of data.num_labels {num_labels}: before "
-    "training, raise data.num_labels or move the labels by data.label_shift; "
-    "after it, mend the map"
-  )
 
 
 def check_flip(frame, fields):

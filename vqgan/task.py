@@ -123,14 +123,15 @@ class VQGANTask:
 
   def _checked(self, batches):
     """Yield the rows of batches; label maps hold classes of the model."""
-    classes = self.model.shape.in_channels
+    classes = frame.Classes(self.model.shape.in_channels)
     for batch in batches:
       rows = np.asarray(batch[self.input])
-      for row, real in zip(rows, batch.get("mask", np.ones(len(rows), bool))):
-        if real and self.target == "segmentation" and row.max() >= classes:
-          raise ValueError(frame.beyond(row.max(), classes))
-        if real:
-          yield row
+      mask = batch.get("mask", np.ones(len(rows), bool))
+      for i in np.flatnonzero(mask):
+        most = rows[i].max()
+        if self.target == "segmentation" and most >= classes.num_labels:
+          raise ValueError(classes.beyond(batch["example_id"][i], most))
+        yield rows[i]
 
   def init(
     self, key: jax.Array, measured: Mapping[str, np.ndarray]

@@ -327,7 +327,8 @@ def test_pictures_that_the_stage_reads_otherwise_are_refused(
   out = tmp_path / "beyond"
   assert _run(weights, "", out, "--splits=train", target, labels, remedy) == 1
   error = capsys.readouterr().err.splitlines()[-1]
-  assert "error: a label map holds class 4, of data.num_labels 4: " in error
+  said = "the label map of example 2 holds class 4, of data.num_labels 4: "
+  assert said in error
 
 
 def test_datasets_without_what_the_stage_reads_are_refused(

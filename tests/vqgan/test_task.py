@@ -354,9 +354,11 @@ def test_labels_beyond_the_classes_are_refused():
   shape = dataclasses.replace(tiny.SHAPE, in_channels=5)
   made = tiny.make_task(critic=None, shape=shape, target="segmentation")
   batch = {"segmentation": np.full((2, 16, 16), 4, np.uint8)}
+  batch |= {"example_id": np.int32([7, 8])}
   assert made.measure([batch])["seeds"].shape == (2, 16, 16)
   batch["segmentation"][1, 0, 0] = 255
-  with pytest.raises(ValueError, match=r"class 255, of data.num_labels 5"):
+  said = r"example 8 holds class 255, of data.num_labels 5"
+  with pytest.raises(ValueError, match=said):
     made.measure([batch])
 
 
