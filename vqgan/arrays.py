@@ -20,7 +20,9 @@ Encode = Callable[[dict[str, Any], np.ndarray], Row]
 
 
 def make_train_encode(
-  frame: frame_lib.Frame, fields: Sequence[str] = ()
+  frame: frame_lib.Frame,
+  fields: Sequence[str] = (),
+  classes: frame_lib.Classes = frame_lib.ANY,
 ) -> Encode:
   """Build the training function; see `encode.make_train_encode`."""
   frame_lib.check_flip(frame, fields)
@@ -34,26 +36,30 @@ def make_train_encode(
     top, left = (int(u * (s + 1)) for u, s in zip(generator.random(2), spare))
     mirror = frame.flip and generator.random() < 0.5
     place = _Place(x.shape[:2], top, left, bool(mirror))
-    return _row(frame, record, x, place, fields)
+    return _row(frame, record, x, place, fields, classes)
 
   return encode
 
 
 def make_eval_encode(
-  frame: frame_lib.Frame, fields: Sequence[str] = ()
+  frame: frame_lib.Frame,
+  fields: Sequence[str] = (),
+  classes: frame_lib.Classes = frame_lib.ANY,
 ) -> Encode:
   """Build the evaluation function; see `encode.make_eval_encode`."""
 
   def encode(record, seed):
     del seed
     x = _resized(frame, _read(frame, record))
-    return _row(frame, record, x, _middle(frame, x), fields)
+    return _row(frame, record, x, _middle(frame, x), fields, classes)
 
   return encode
 
 
 def make_codes_encode(
-  grid: tuple[int, int], fields: Sequence[str] = ()
+  grid: tuple[int, int],
+  fields: Sequence[str] = (),
+  classes: frame_lib.Classes = frame_lib.ANY,
 ) -> Encode:
   """Build the function of records of codes; see `encode.make_codes_encode`."""
 
@@ -63,6 +69,8 @@ def make_codes_encode(
     if record["codes"].shape != grid:
       raise ValueError(f"codes {record['codes'].shape} must be {grid}")
     row = {"codes": record["codes"][None], **_identity(record)}
+    if "segmentation" in fields:
+      _labels(classes, record)
     for name in fields:
       if name == "boxes":
         row |= _padded(record["boxes"], record, fields)
@@ -149,7 +157,7 @@ def _cut(frame, x, place):
   return x[:, ::-1] if place.mirror else x
 
 
-def _row(frame, record, x, place, fields):
+def _row(frame, record, x, place, fields, classes):
   frame_lib.check_fields(fields, record)
   x = _cut(frame, x, place)
   if frame.target == "depth":
@@ -164,6 +172,8 @@ def _row(frame, record, x, place, fields):
       row["crop"] = _seen(frame, place)[None]
     elif name not in row:
       about = frame.about(name)
+      if name == "segmentation":
+        _labels(classes, record)  # checked only: its reader shifts them
       x = _cut(about, _resized(about, _read(about, record)), place)
       x = _whole(x) if name == "depth" else x
       row[name] = np.ascontiguousarray(x)[None]

@@ -19,7 +19,9 @@ Encode = Callable[[Record, tf.Tensor], Record]
 
 
 def make_train_encode(
-  frame: frame_lib.Frame, fields: Sequence[str] = ()
+  frame: frame_lib.Frame,
+  fields: Sequence[str] = (),
+  classes: frame_lib.Classes = frame_lib.ANY,
 ) -> Encode:
   """Build the training function: a random crop, mirrored at random.
 
@@ -31,6 +33,8 @@ def make_train_encode(
       `boxes` float32 [1, m, 4] with `box_labels` int32 [1, m], -1 where there
       is no box, and `crop` float32 [1, 4], in 0..1 of the picture; with these
       `box_flags` int32 [1, m].
+    classes: of the field `segmentation`, whose labels stay as they are: a map
+      that holds another, anywhere, is an error.
 
   Raises:
     ValueError: key points are to be mirrored.
@@ -48,13 +52,15 @@ def make_train_encode(
     if frame.flip:
       mirror = tf.random.stateless_uniform([], seeds[1]) < 0.5
     place = _Place(tf.shape(x)[:2], corner, mirror)
-    return _row(frame, record, x, place, fields)
+    return _row(frame, record, x, place, fields, classes)
 
   return encode
 
 
 def make_eval_encode(
-  frame: frame_lib.Frame, fields: Sequence[str] = ()
+  frame: frame_lib.Frame,
+  fields: Sequence[str] = (),
+  classes: frame_lib.Classes = frame_lib.ANY,
 ) -> Encode:
   """Build the evaluation function: the middle of the image."""
 
@@ -63,13 +69,16 @@ def make_eval_encode(
     x = _resized(frame, _read(frame, record))
     size = tf.shape(x)[:2]
     corner = (size - tf.constant(frame.size)) // 2
-    return _row(frame, record, x, _Place(size, corner, False), fields)
+    place = _Place(size, corner, False)
+    return _row(frame, record, x, place, fields, classes)
 
   return encode
 
 
 def make_codes_encode(
-  grid: tuple[int, int], fields: Sequence[str] = ()
+  grid: tuple[int, int],
+  fields: Sequence[str] = (),
+  classes: frame_lib.Classes = frame_lib.ANY,
 ) -> Encode:
   """Build the function of records of codes: codes uint16 [1, h, w].
 
@@ -82,6 +91,8 @@ def make_codes_encode(
     frame_lib.check_fields(fields, record, pictures=False)
     codes = tf.ensure_shape(record["codes"], grid)
     row = {"codes": codes[None], **_identity(record)}
+    if "segmentation" in fields:
+      _labels(classes, record)
     for name in fields:
       if name == "boxes":
         row |= _padded(record["boxes"], record, fields)
@@ -142,7 +153,7 @@ def _resized(frame, x):
   return x if frame.target == "segmentation" else tf.round(x)
 
 
-def _row(frame, record, x, place, fields):
+def _row(frame, record, x, place, fields, classes):
   frame_lib.check_fields(fields, record)
   row = {frame.input: _cut(frame, x, place)[None], **_identity(record)}
   for name in fields:
@@ -154,6 +165,8 @@ def _row(frame, record, x, place, fields):
       row["crop"] = _seen(frame, place)[None]
     elif name not in row:
       about = frame.about(name)
+      if name == "segmentation":
+        _labels(classes, record)  # checked only: its reader shifts them
       x = _cut(about, _resized(about, _read(about, record)), place)
       row[name] = x[None] if name != "depth" else x[None, ..., 0]
   return row

@@ -20,6 +20,7 @@ from data import source as source_lib
 from launch import classes, errors, first_stages, runs
 from training import trees
 from vqgan import arrays, pixel_codes, tokenizer
+from vqgan import frame as frame_lib
 
 Measured = Mapping[str, np.ndarray]
 
@@ -136,6 +137,7 @@ def make_encode(
   measured: Measured,
   use: str,
   fields: Sequence[str] = (),
+  labels: frame_lib.Classes = frame_lib.ANY,
 ) -> Callable:
   """Makes the encode function of TensorFlow.
 
@@ -144,16 +146,17 @@ def make_encode(
     measured: see `measure`; may be empty.
     use: of `launch.tasks.USES`.
     fields: of `vqgan.frame.FIELDS`, that come along with the codes or rows.
+    labels: which classes the label maps among them may hold.
   """
   from vqgan import encode
 
   stage = _stage_config(config, measured)
   if config.data.source == "codes":
-    return encode.make_codes_encode(_grid(config, stage), fields)
+    return encode.make_codes_encode(_grid(config, stage), fields, labels)
   frame = first_stages.make_frame(stage, config.data)
   if use == "train":
-    return encode.make_train_encode(frame, fields)
-  return encode.make_eval_encode(frame, fields)
+    return encode.make_train_encode(frame, fields, labels)
+  return encode.make_eval_encode(frame, fields, labels)
 
 
 def make_array_encode(
@@ -161,19 +164,20 @@ def make_array_encode(
   measured: Measured,
   use: str,
   fields: Sequence[str] = (),
+  labels: frame_lib.Classes = frame_lib.ANY,
 ) -> Callable:
   """Makes the same of NumPy; for "image", of codes too, what they decode to."""
   stage = _stage_config(config, measured)
   if config.data.source == "codes":
     if use == "image":
       return _make_decode(config, measured)
-    return arrays.make_codes_encode(_grid(config, stage), fields)
+    return arrays.make_codes_encode(_grid(config, stage), fields, labels)
   frame = first_stages.make_frame(stage, config.data)
   if use == "image":
     return arrays.make_picture_encode(frame)
   if use == "train":
-    return arrays.make_train_encode(frame, fields)
-  return arrays.make_eval_encode(frame, fields)
+    return arrays.make_train_encode(frame, fields, labels)
+  return arrays.make_eval_encode(frame, fields, labels)
 
 
 def rows_per_example(config: ml_collections.ConfigDict) -> int:

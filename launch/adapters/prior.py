@@ -195,7 +195,9 @@ def make_encode(
   use: str,
 ) -> Callable:
   """Makes the encode function of TensorFlow."""
-  return codes.make_encode(config, measured, use, fields(config, measured, use))
+  return codes.make_encode(
+    config, measured, use, *_along(config, measured, use)
+  )
 
 
 def make_array_encode(
@@ -204,9 +206,8 @@ def make_array_encode(
   use: str,
 ) -> Callable:
   """Makes the encode function of NumPy."""
-  return codes.make_array_encode(
-    config, measured, use, fields(config, measured, use)
-  )
+  along = _along(config, measured, use)
+  return codes.make_array_encode(config, measured, use, *along)
 
 
 def rows_per_example(config: ml_collections.ConfigDict) -> int:
@@ -289,12 +290,20 @@ def fields(
   use: str,
 ) -> tuple[str, ...]:
   """Returns what has to come along with the pictures or codes."""
+  return _along(config, measured, use)[0]
+
+
+def _along(config, measured, use) -> tuple[tuple[str, ...], frame_lib.Classes]:
+  """Returns `fields`, and which classes the label maps among them may hold."""
   if use not in ("train", "eval"):
-    return ()
+    return (), frame_lib.ANY
   coder = codes.make_tokenizer(config, measured)
-  wanted = make_condition(config, measured, coder).fields
+  condition = make_condition(config, measured, coder)
+  wanted = condition.fields
   with_boxes = ("box_labels", "crop") if "boxes" in wanted else ()
-  return tuple(name for name in wanted if name not in with_boxes)
+  found = tuple(name for name in wanted if name not in with_boxes)
+  has_maps = isinstance(condition, maps.Map)
+  return found, condition.classes if has_maps else frame_lib.ANY
 
 
 def _beside(config, coder, condition) -> tuple[int, ...]:

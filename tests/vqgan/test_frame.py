@@ -1,6 +1,7 @@
 """Host preprocessing: sizes, crops, labels, depth; TensorFlow and NumPy."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -211,9 +212,36 @@ def test_labels_that_are_no_classes_are_refused(train):
       getattr(module, name)(made)(tensors, convert(SEED))
 
 
-def test_label_maps_of_a_condition_keep_their_own_labels():
-  made = frame.Frame((16, 16), target="segmentation", num_labels=4)
-  assert made.about("segmentation").num_labels == 0
+@pytest.mark.parametrize("kind", ["train", "eval", "codes"])
+def test_label_maps_of_a_condition_are_checked_and_keep_their_labels(kind):
+  record = {**_record(16, 40), "codes": np.zeros((2, 2), np.uint16)}
+  labels = record["segmentation"]
+  labels[:] = np.arange(40) % 3
+  labels[:, 12:20] = 255  # which is class 0, and 2 is class 3
+  refusals = (ValueError, tf.errors.InvalidArgumentError)
+
+  def rows(classes):
+    what = (2, 2) if kind == "codes" else frame.Frame((16, 16))
+    name = f"make_{kind}_encode"
+    for module, convert in ((arrays, np.asarray), (encode, tf.constant)):
+      made = getattr(module, name)(what, ("segmentation",), classes)
+      tensors = {key: convert(value) for key, value in record.items()}
+      yield functools.partial(made, tensors, convert(SEED))
+
+  for run in rows(frame.Classes(4, 1, "condition")):
+    # As they are: who reads them, shifts them.
+    assert set(np.unique(run()["segmentation"])) <= {0, 1, 2, 255}
+  said = "example 5 holds class 3, of condition.num_labels 3: .*, raise "
+  for run in rows(frame.Classes(3, 1, "condition")):
+    with pytest.raises(refusals, match=said + "condition.num_labels or move"):
+      run()
+  labels[0, 0] = 199  # outside of the middle too
+  said = "holds class 200, of the 4 of condition.stage: .*, choose another "
+  for run in rows(frame.Classes(4, 1, "condition", stage=True)):
+    with pytest.raises(refusals, match=said + "condition.stage.weights or"):
+      run()
+  for run in rows(frame.ANY):
+    run()
 
 
 def test_depth_is_stretched_to_its_own_range():

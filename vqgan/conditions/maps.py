@@ -81,6 +81,21 @@ class Map:
     return ("image",)
 
   @property
+  def classes(self):
+    """Which labels, before they are shifted, its maps may hold."""
+    if self.kind != "segmentation":
+      return frame.ANY
+    count, stage = self.num_labels, None
+    if isinstance(self.stage, tokenizer_lib.VQGAN):
+      stage = self.stage.task
+    if stage is not None and stage.input == self.kind:
+      # What it makes one-hot decides, whatever the condition says.
+      count = stage.model.shape.in_channels
+    return frame.Classes(
+      count, self.label_shift, "condition", stage=stage is not None
+    )
+
+  @property
   def vocabulary(self):
     if self.stage is not None:
       return self.stage.num_codes
