@@ -81,6 +81,8 @@ def make(config: ml_collections.ConfigDict) -> Plan:
   made = _options(config)
   assumed = tasks.measured_or_assumed(adapter, config)
   task = adapter.make_task(config, assumed)
+  if tasks.offers(adapter, "check_training"):
+    adapter.check_training(config, task)
   adapter.make_array_encode(config, assumed, "train")
   return Plan(config, adapter, assumed, task, made)
 

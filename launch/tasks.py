@@ -96,6 +96,12 @@ class Adapter(Protocol):
     """Returns a line for each field that has no effect as others are set."""
     ...
 
+  def check_training(
+    self, config: ml_collections.ConfigDict, task: Any
+  ) -> None:
+    """Refuses, by a ValueError, what can be opened but not be trained."""
+    ...
+
   def rates_an_image(self, config: ml_collections.ConfigDict) -> list[str]:
     """Returns the fields of the rates that scale with train.batch_size."""
     ...

@@ -90,8 +90,6 @@ class VQGANTask:
         f"adversary.weight {self.adversary.weight}: a discriminator judges "
         "images, not label maps: set --config.adversary.weight=0"
       )
-    if self.adversary is not None:
-      self.adversary.check(self.size, shape.in_channels)
     seen = "segmentation" if self.target == "segmentation" else "image"
     if self.perceptual and (
       seen == "segmentation" or shape.in_channels not in (1, 3)

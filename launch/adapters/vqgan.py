@@ -169,6 +169,19 @@ def make_task(
   )
 
 
+def check_training(
+  config: ml_collections.ConfigDict, task: task_lib.VQGANTask
+) -> None:
+  """Refuses a discriminator that has no logit for the images.
+
+  Raises:
+    ValueError: in one line, with the remedy.
+  """
+  if task.adversary is not None:
+    size = tuple(config.data.size)
+    task.adversary.check(size, task.model.shape.in_channels)
+
+
 def make_encode(
   config: ml_collections.ConfigDict,
   measured: Mapping[str, np.ndarray],

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from launch import dry_run, flags, train
+from launch import dry_run, flags, tasks, train
 from training import sharding
 
 
@@ -23,6 +23,15 @@ def test_a_discriminator_that_would_have_no_logit_is_refused(capsys):
   error = capsys.readouterr().err
   assert said + "--config.adversary.num_layers=3" in error
   assert error.count("\n") == 1
+
+
+def test_a_run_whose_discriminator_had_no_logit_is_opened():
+  name, field = "configs/vqgan_scenes.py:tiny", "adversary.num_layers"
+  config = flags.load(name, [(field, "4")])
+  adapter = tasks.get(config.task)
+  task = adapter.make_task(config, adapter.assumed(config))
+  with pytest.raises(ValueError, match="discriminator of 4 layers no logit"):
+    adapter.check_training(config, task)
 
 
 def test_a_batch_that_does_not_fit_the_devices_is_named():
