@@ -116,17 +116,29 @@ def reduced(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def dtype(stage: FirstStage) -> str:
-  """Returns the precision that a first stage encodes in, one of DTYPES."""
-  return stage.config.get("dtype", DTYPES[0])
+  """Returns the precision that a first stage encodes in, one of DTYPES.
+
+  That of one without a network is float32, whatever was once written.
+  """
+  network = stage.config.task == "vqgan"
+  return stage.config.get("dtype", DTYPES[0]) if network else DTYPES[0]
 
 
 def with_dtype(stage: FirstStage, name: str) -> FirstStage:
   """Returns a first stage that encodes in another precision: other codes.
 
   Args:
-    stage: with a network.
+    stage: a first stage.
     name: one of DTYPES.
+
+  Raises:
+    CommandError: it is no network.
   """
+  if stage.config.task != "vqgan":
+    raise errors.CommandError(
+      f"{stage.where} is a tokenizer of task {stage.config.task}, which has no "
+      "network to compute in another precision: leave out --dtype"
+    )
   config = stage.config.to_dict()
   config.pop("dtype", None)
   if name != DTYPES[0]:  # so that the codes of before keep their fingerprint

@@ -278,10 +278,7 @@ def _begin(job, folder, described):
   if path.with_name(f"{path.name}.json").is_file():
     there = first_stages.load(str(path)).fingerprint()
     if there != described["tokenizer"]:
-      raise errors.CommandError(
-        f"{job.out} holds codes of tokenizer {there}, not of "
-        f"{described['tokenizer']}: choose another --out"
-      )
+      _refuse_others(job.out, there, described["tokenizer"])
   else:
     first_stages.save(job.stage, path)
   folder.mkdir(parents=True, exist_ok=True)
@@ -322,7 +319,7 @@ def _first_stage(args, config) -> first_stages.FirstStage:
     whole = first_stages.load(str(args.workdir or args.weights))
     if args.dtype:
       whole = first_stages.with_dtype(whole, args.dtype)
-    _check_dtype(whole, args.out)
+    _check_dtype(whole, args)
     return _used_only(whole, args, config) if args.used_only else whole
   if args.pixels:
     plain = ml_collections.ConfigDict({"task": "pixels"})
@@ -345,20 +342,35 @@ def _first_stage(args, config) -> first_stages.FirstStage:
   )
 
 
-def _check_dtype(stage, out):
-  """Stops where codes of another precision are, before anything is encoded."""
-  path = out / codes_lib.TOKENIZER
+def _check_dtype(stage, args):
+  """Stops where codes of another precision are, before anything is encoded.
+
+  Of the same tokenizer: whether `out` is of another one, `_begin` asks.
+  """
+  path = args.out / codes_lib.TOKENIZER
   sharding.meet("dtype")
   if not path.with_name(f"{path.name}.json").is_file():
     return
-  there, mine = (
-    first_stages.dtype(x) for x in (first_stages.load(str(path)), stage)
+  found = first_stages.load(str(path))
+  there, mine = map(first_stages.dtype, (found, stage))
+  if there == mine:
+    return
+  if found.config.task == stage.config.task:  # networks, both
+    meant = first_stages.with_dtype(stage, there)
+    same = found.fingerprint() == meant.fingerprint()
+    if same or (args.used_only and first_stages.is_part(found, meant)):
+      raise errors.CommandError(
+        f"{args.out} holds codes made in {there}, not in {mine}: go on with "
+        f"--dtype={there}, or choose another --out"
+      )
+  _refuse_others(args.out, found.fingerprint(), stage.fingerprint())
+
+
+def _refuse_others(out, there, mine):
+  raise errors.CommandError(
+    f"{out} holds codes of tokenizer {there}, not of {mine}: choose another "
+    "--out"
   )
-  if there != mine:
-    raise errors.CommandError(
-      f"{out} holds codes made in {there}, not in {mine}: go on with "
-      f"--dtype={there}, or choose another --out"
-    )
 
 
 def _used_only(whole, args, config) -> first_stages.FirstStage:

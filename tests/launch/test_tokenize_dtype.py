@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -138,6 +139,37 @@ def test_a_prior_whose_first_stage_is_of_another_precision_refuses_the_codes(
   assert train.main(command) == 1
   error = capsys.readouterr().err
   assert f"are of tokenizer {_codes(out)[1].tokenizer}, this run" in error
+
+
+@pytest.mark.parametrize("used", [(), ("--used_only",)])
+def test_codes_of_another_tokenizer_are_no_matter_of_precision(
+  weights, images, tmp_path, capsys, monkeypatch, used
+):
+  out = tmp_path / "codes"
+  assert _run(weights, images, out, "--splits=train", "--dtype=bfloat16") == 0
+  other = tiny_stage.write(tmp_path, seed=1)
+  monkeypatch.setattr(tokenize, "_count", None)  # nothing is counted for it
+  error = _refused(capsys, other, images, out, *used)
+  assert f"holds codes of tokenizer {_codes(out)[1].tokenizer}, not" in error
+  assert "choose another --out" in error and "--dtype" not in error
+
+
+@pytest.mark.parametrize("kind", ["palette", "pixels"])
+def test_a_precision_of_what_has_no_network_is_refused(
+  weights, images, tmp_path, capsys, kind
+):
+  plain = ml_collections.ConfigDict({"task": kind, "num_codes": 4})
+  palette = np.random.RandomState(0).rand(4, 3).astype(np.float32)
+  named = {"palette": palette} if kind == "palette" else {}
+  reduced = first_stages.reduced(plain)
+  path, out = tmp_path / kind, tmp_path / "codes"
+  first_stages.save(first_stages.FirstStage(reduced, named, kind), path)
+  error = _refused(capsys, path, images, out, "--dtype=bfloat16")
+  assert f"task {kind}, which has no network" in error
+  assert "leave out --dtype" in error and not out.exists()
+  # Beside codes of a network in bfloat16, too, it is another tokenizer.
+  assert _run(weights, images, out, "--splits=train", "--dtype=bfloat16") == 0
+  assert "of tokenizer" in _refused(capsys, path, images, out)
 
 
 @pytest.mark.parametrize(
