@@ -15,10 +15,11 @@ validation set: 7.94 and 4.98; the published f8 was trained on Open Images
 they had. The other vqgan_* configs begin with this one and say what differs.
 
 The authors' rate is 4.5e-6 an image of the global batch; it is written out
-here, so that it never depends on the machine. train.batch_size has to divide
-over the devices: 12 fits 1, 2, 3, 4, 6 and 12 of them, the 3 of the faces 1 and
-3. On others set the next multiple of their number, and optimizer.peak and
-adversary.peak by the same factor, as the error says; on 8:
+here, so that it never depends on the machine. train.batch_size and
+eval.batch_size have to divide over the devices: 12 and 16 fit 1, 2 and 4 of
+them, the 3 and 8 of the faces only one. On others set the next multiples of
+their number, and optimizer.peak and adversary.peak by the factor of
+train.batch_size, as the error says; on 8, where 16 fits already:
 
     --config.train.batch_size=16 --config.optimizer.peak=7.2e-05 \
         --config.adversary.peak=7.2e-05
