@@ -16,7 +16,8 @@ code (PixelSNAIL 4.96); by order 4.767 row, 4.810 z_curve, 4.812 alternate,
 `--config.tokenizer.like.num_codes=512` and `--config.data.size=16,16` is the
 baseline f = 1, a prior over the colours of small pictures.
 The authors' rate is 4.5e-6 an image of the global batch; it is written out
-here. The other prior_* configs begin with this one and say what differs.
+here: with another train.batch_size, change optimizer.peak by the same factor.
+The other prior_* configs begin with this one and say what differs.
 """
 
 import ml_collections

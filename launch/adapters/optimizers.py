@@ -1,11 +1,16 @@
 """The optimiser that a config's `optimizer` section asks for."""
 
+import math
 from typing import Any
 
 import ml_collections
 import optax
 
 from training import optimizer
+
+# Learning rates an image of the global batch: Esser et al. 2021, McKinney &
+# Willcocks 2022.
+_RATES = (4.5e-6, 5e-6)
 
 
 def make(
@@ -42,3 +47,20 @@ def make(
     "clip_norm": options.clip_norm,
   }
   return optimizer.make(**(fields | changes))
+
+
+def rates_an_image(config: ml_collections.ConfigDict) -> list[str]:
+  """Returns the rates that are the authors' an image times the global batch.
+
+  Of all players. They scale with the batch; those that somebody chose otherwise
+  are left alone.
+  """
+  players = ["optimizer"]
+  if config.get("adversary", {}).get("weight"):
+    players.append("adversary")
+  size = config.train.batch_size
+  return [
+    f"{name}.peak"
+    for name in players
+    if any(math.isclose(config[name].peak, x * size) for x in _RATES)
+  ]

@@ -40,6 +40,7 @@ SAMPLING = (
 )
 check = codes.check
 remarks = codes.remarks
+rates_an_image = optimizers.rates_an_image
 
 # Options of the Transformer that a PixelSNAIL has no part for, switched off.
 _TRANSFORMER_ONLY = {

@@ -26,7 +26,7 @@ RULE = sharding.FsdpRule()
 QUANTIZERS = ("nearest", "average", "unit", "gumbel", "finite")
 
 remarks = vqgan_options.remarks
-rates_an_image = vqgan_options.rates_an_image
+rates_an_image = optimizers.rates_an_image
 
 
 def make_frame(config: ml_collections.ConfigDict) -> frame_lib.Frame:

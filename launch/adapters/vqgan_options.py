@@ -15,9 +15,6 @@ _BASE = "configs/vqgan_imagenet.py"  # whose own values nobody asked for
 _LEARNED = ("nearest", "average", "unit")
 _CODEBOOK = (*_LEARNED, "gumbel")
 _DECAYING = ("cosine", "linear")
-# Learning rates an image of the global batch: Esser et al. 2021, McKinney &
-# Willcocks 2022.
-_RATES = (4.5e-6, 5e-6)
 _WIDEST_UNIT = 32  # Yu et al. 2022, sec. 3.2, tried 32 and fewer
 
 # Field: which other field lets it be read, with which values; None: all but 0.
@@ -130,20 +127,6 @@ def remarks(config: ml_collections.ConfigDict) -> list[str]:
       "discriminator learns, but the autoencoder never from it"
     )
   return found
-
-
-def rates_an_image(config: ml_collections.ConfigDict) -> list[str]:
-  """Returns the rates that are the authors' an image times the global batch.
-
-  They scale with the batch; those that somebody chose otherwise are left alone.
-  """
-  sections = ["optimizer"] + ["adversary"] * bool(config.adversary.weight)
-  size = config.train.batch_size
-  return [
-    f"{name}.peak"
-    for name in sections
-    if any(math.isclose(config[name].peak, x * size) for x in _RATES)
-  ]
 
 
 def _unread(config):

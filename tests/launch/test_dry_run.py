@@ -70,8 +70,19 @@ def test_overrides_that_a_batch_asks_for_work_and_keep_the_rate_an_image(
     assert config.adversary.peak == pytest.approx(peak)
 
 
+@pytest.mark.parametrize(
+  "name", ["prior_imagenet", "prior_ade20k_segmentation"]
+)
+def test_the_rate_of_a_prior_follows_its_batch(name):
+  fields = [("train.batch_size", "12"), ("optimizer.peak", "5.4e-5")]
+  config = flags.load(f"configs/{name}.py", fields)
+  said = dry_run.report(config).splitlines()[-1]
+  overrides = "--config.train.batch_size=16 --config.optimizer.peak=7.2e-05"
+  assert f"{overrides} (these rates are so much an image of the batch)" in said
+
+
 def test_rates_that_somebody_chose_are_not_scaled():
-  for name in ("vqgan_folder", "dct_scenes"):
+  for name in ("vqgan_folder", "dct_scenes", "prior_folder"):
     fields = [("train.batch_size", "12"), ("eval.batch_size", "12")]
     said = dry_run.report(flags.load(f"configs/{name}.py", fields))
     last = said.splitlines()[-1]
