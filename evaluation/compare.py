@@ -47,6 +47,7 @@ def scores(
   reference_features: np.ndarray | None = None,
   metrics: Sequence[str] = DEFAULT,
   unchecked: bool = False,
+  named: int = 0,
 ) -> tuple[dict[str, float], list[str]]:
   """Returns scores by qualified name, and notes for the reader.
 
@@ -59,6 +60,7 @@ def scores(
     reference_features: pool_3 features of reference images, [n, 2048].
     metrics: Which of `METRICS`.
     unchecked: Whether the samples are moments of an unknown preprocessing.
+    named: The number of samples in the names; 0 for as many as there are.
 
   Raises:
     ValueError: A metric is unknown.
@@ -77,9 +79,8 @@ def scores(
       warnings.simplefilter("always", frechet.SmallSampleWarning)
       values, note = _METRICS[name](samples, against, reference_features)
     doubtful = unchecked and name in _OF_MOMENTS
-    found |= {
-      qualified(k, net, samples.count, doubtful): v for k, v in values.items()
-    }
+    count = named or samples.count
+    found |= {qualified(k, net, count, doubtful): v for k, v in values.items()}
     said = [str(w.message) for w in caught] + ([note] if note else [])
     notes += [f"{name}: {text}" for text in said]
   if samples.count < CONVENTION:

@@ -23,10 +23,14 @@ _NAMES = ("label",)
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """Numbers and pictures by name; pictures are uint8 [h, w, 3]."""
+  """Numbers and pictures by name; pictures are uint8 [h, w, 3].
+
+  `failed` says that there are none, though there should be.
+  """
 
   scalars: Mapping[str, float]
   images: Mapping[str, np.ndarray]
+  failed: bool = False
 
 
 class Likelihood:

@@ -4,6 +4,7 @@ With a codebook, also how the split uses its codes.
 """
 
 import functools
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ from launch import (
   tasks,
 )
 from training import sharding
+
+_logger = logging.getLogger(__name__)
 
 METRICS = ("fid", *scores.PAIRED)
 # What is said where LPIPS was asked for.
@@ -54,6 +57,7 @@ def reconstruct(
   mesh: Mesh | None = None,
   split: str = "",
   count_codes: bool = True,
+  scheduled: bool = False,
 ) -> dict[str, Any]:
   """Scores reconstructions of a split against its very crops.
 
@@ -66,6 +70,8 @@ def reconstruct(
     mesh: where the state lives; all devices by default.
     split: "" for that of the evaluation.
     count_codes: also say how the split uses a codebook.
+    scheduled: name scores by the images that were asked for, and log how many
+      could not be read: a curve keeps its name when a file breaks.
   """
   run, args = job.run, job.args
   _check_task(run)
@@ -90,7 +96,7 @@ def reconstruct(
       job, pairs, batches, metrics
     )
     found = {**found, **usage()}
-    notes = [*_unreadable(source, extracted), *notes]
+    notes = [*_unreadable(source, extracted, scheduled), *notes]
     return describe(extracted, None, found, notes)
   # Before a whole split is encoded: the weights of LPIPS may be absent.
   sums = scores.PairSums(_paired(job, source, metrics))
@@ -107,10 +113,12 @@ def reconstruct(
     against,
     None,
     [m for m in metrics if m == "fid"],
+    named=len(source) if scheduled else 0,
   )
   if "lpips" in metrics and job.net.random:
     notes.append(WITHOUT_LPIPS)
-  notes = dict.fromkeys([*_unreadable(source, extracted), *notes])
+  unreadable = _unreadable(source, extracted, scheduled)
+  notes = dict.fromkeys([*unreadable, *notes])
   return describe(
     extracted,
     job.net,
@@ -149,10 +157,13 @@ def _usage(job, batches) -> dict[str, float]:
   return code_usage.measure(task, job.state, batches)
 
 
-def _unreadable(source, extracted) -> list[str]:
+def _unreadable(source, extracted, log) -> list[str]:
   total = len(source)
   left_out = total - extracted.count
-  return image_sets.unreadable(left_out, total, source.name)
+  notes = image_sets.unreadable(left_out, total, source.name)
+  for note in notes if log else ():
+    _logger.warning("%s", note)
+  return notes
 
 
 def _paired(

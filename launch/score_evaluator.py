@@ -236,6 +236,7 @@ class Reconstructions:
       self._mesh,
       # The scheduled evaluation counts them, of images of its own.
       count_codes=not self._run.config.eval.every,
+      scheduled=True,
     )
     return found["scores"]
 
@@ -254,5 +255,5 @@ def _unless_images_fail(
     found = score()
   except image_sets.ImageSetError as error:
     _logger.error("no scores at step %d: %s", step, error)
-    found = {}
+    return evaluators.Result({}, {}, failed=True)
   return evaluators.Result({f"eval/{k}": v for k, v in found.items()}, {})

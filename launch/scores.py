@@ -65,6 +65,7 @@ def score(
   real: np.ndarray | None,
   metrics: Sequence[str] = compare.DEFAULT,
   ours: reference.Statistics | None = None,
+  named: int = 0,
 ) -> tuple[dict[str, float], list[str]]:
   """Checks that two sets compare, and scores one; see `compare.scores`.
 
@@ -79,7 +80,7 @@ def score(
     notes += against.notes
   unchecked = ours is not None and ours.known("preprocess") is None
   found, said = compare.scores(
-    extracted, net, against, real, metrics, unchecked
+    extracted, net, against, real, metrics, unchecked, named
   )
   return found, [*notes, *said]
 

@@ -12,7 +12,11 @@ ON_NAN = ("stop", "skip", "rollback")
 
 
 class Result(Protocol):
-  """What an evaluator returns."""
+  """What an evaluator returns.
+
+  Where it has `failed`, bool, it has nothing to record and is not done: a
+  restart at this step tries it again.
+  """
 
   scalars: Mapping[str, float]
   images: Mapping[str, np.ndarray]  # uint8 [h, w, 3]

@@ -52,6 +52,7 @@ class Reporter:
     self._flops_share = train_flops / (peak * mesh.size) if peak else None
     self._pending: dict[str, metrics_lib.Mean] = {}
     self._scalars: dict[str, float] = {}  # the newest of evaluators
+    self._failed: set[str] = set()  # evaluators, when they last ran
     self._window = (0, 0.0)  # step and busy seconds at the last line
     self._status_time = 0.0
 
@@ -88,7 +89,11 @@ class Reporter:
   def evaluation(
     self, step: int, name: str, result: options_lib.Result
   ) -> None:
-    """Record the result of an evaluator."""
+    """Record the result of an evaluator, unless it has failed."""
+    if getattr(result, "failed", False):
+      self._failed.add(name)
+      return
+    self._failed.discard(name)
     scalars = {key: float(x) for key, x in result.scalars.items()}
     self._scalars |= scalars
     for key, image in result.images.items():
@@ -105,9 +110,14 @@ class Reporter:
     return self._directory.evaluation(step)
 
   def check_best(self) -> None:
-    """Raise ValueError if no evaluator has given the scalar `best`."""
+    """Raise ValueError if no evaluator has given the scalar `best`.
+
+    One that has failed might have: nothing is known then.
+    """
     best = self._options.best
-    if best and self._scalars and best not in self._scalars:
+    if self._failed or not best or not self._scalars:
+      return
+    if best not in self._scalars:
       raise ValueError(
         f"train.best {best!r} is no scalar of an evaluation: choose one of "
         + ", ".join(self._scalars)

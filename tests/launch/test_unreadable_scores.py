@@ -145,12 +145,16 @@ def test_training_goes_on_where_a_file_is_unreadable(
     scored["metrics"] = "fid,psnr"
   config = test_score_evaluator.make_config(tmp_path, **scored)
   config.sample.every = 0
+  names = {"samples": "frechet", "reconstructions": "rfrechet"}
+  name = f"eval/unofficial_{names[what]}_adm_13"
+  config.train.best = name
   train.train(config.lock(), tmp_path / "run", write_tensorboard=False)
   read = lambda name: test_score_evaluator.read(tmp_path / "run", name)
+  assert sorted(read(name)) == [4, 8]
   if what == "samples":
-    assert sorted(read("eval/unofficial_frechet_adm_13")) == [4, 8]
     return
-  assert sorted(read("eval/unofficial_rfrechet_adm_12")) == [4, 8]
+  log = (tmp_path / "run" / "log.txt").read_text("utf-8")
+  assert log.count("1 of 13 images of data.npz validation are unreadable") == 2
   psnr = expected_psnr(tmp_path / "data.npz")
   assert read("eval/psnr") == pytest.approx({4: psnr, 8: psnr}, abs=0.01)
 
