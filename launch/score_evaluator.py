@@ -4,6 +4,7 @@
 where a task draws none.
 """
 
+import abc
 import argparse
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from evaluation import compare, features, image_sets, reference
+from data import source as source_lib
+from evaluation import compare, features, image_sets, moments, reference
 from launch import (
   colourless_scores,
   datasets,
@@ -35,6 +37,14 @@ from training import task as task_lib
 from weights import download
 
 _logger = logging.getLogger(__name__)
+
+# What images, and what they are compared with, may be guilty of.
+_SPARED = (
+  image_sets.ImageSetError,
+  moments.FeatureError,
+  reference.StatisticsError,
+  source_lib.DataError,
+)
 
 
 def open_network(
@@ -130,8 +140,34 @@ def make(
   )
 
 
-class Scores:
-  """Scores of a small number of samples, named by it: eval/fid_adm_5k."""
+class _Sparing(abc.ABC):
+  """Scores that training goes on without where they cannot be had."""
+
+  _unfit = ""  # why nothing can be compared with the reference
+
+  def run(self, state: state_lib.State, step: int) -> evaluators.Result:
+    """Scores a step; of what cannot be scored only a line in the log is left.
+
+    A reference that does not serve is not tried again: it may take hours.
+    """
+    try:
+      if self._unfit:
+        raise reference.StatisticsError(self._unfit)
+      found = self._score(state, step)
+    except _SPARED as error:
+      _logger.error("no scores at step %d: %s", step, error)
+      if isinstance(error, reference.StatisticsError):
+        self._unfit = self._unfit or f"{error}; a restart tries it again"
+      return evaluators.Result({}, {}, failed=True)
+    return evaluators.Result({f"eval/{k}": v for k, v in found.items()}, {})
+
+  @abc.abstractmethod
+  def _score(self, state: state_lib.State, step: int) -> Mapping[str, float]:
+    """Returns scores by name, or raises one of _SPARED."""
+
+
+class Scores(_Sparing):
+  """Scores of samples 0 to num - 1, named by their number: eval/fid_adm_5k."""
 
   name = "scores"
 
@@ -168,16 +204,12 @@ class Scores:
     self._extracted = extracted
     self._against: reference.Statistics | None = None
 
-  def run(self, state: state_lib.State, step: int) -> evaluators.Result:
-    """Draws samples 0 to num - 1, the same ones at every step, and scores.
-
-    Where images cannot be compared there are no scores, and training goes on.
-    """
-    return _unless_images_fail(lambda: self._score(state, step), step)
-
   def _score(self, state, step):
     if self._against is None:
-      self._against = self._make_reference()
+      try:
+        self._against = self._make_reference()
+      except _SPARED as error:
+        raise reference.StatisticsError(str(error)) from error
     net, against = self._net, self._against
     images = image_sets.ImageSet(
       f"samples of step {step}", self._num, lambda count: self._pieces(state)
@@ -197,8 +229,11 @@ class Scores:
       yield image_sources.cut(images[:left], sizes[:left])
 
 
-class Reconstructions:
-  """Scores of reconstructions of held-out images: eval/rfid_adm_1k, psnr."""
+class Reconstructions(_Sparing):
+  """Scores of reconstructions of held-out images: eval/rfid_adm_1k, psnr.
+
+  They are evenly spaced over the evaluation split.
+  """
 
   name = "reconstruction"
 
@@ -213,13 +248,6 @@ class Reconstructions:
     self._scored = run.config.eval.scores
     self.every = self._scored.every
     self._run, self._net, self._mesh = run, net, mesh
-
-  def run(self, state: state_lib.State, step: int) -> evaluators.Result:
-    """Reconstructs evenly spaced images of the evaluation split, and scores.
-
-    Where images cannot be compared there are no scores, and training goes on.
-    """
-    return _unless_images_fail(lambda: self._score(state, step), step)
 
   def _score(self, state, step):
     source = datasets.open_source(
@@ -245,15 +273,3 @@ def _known(task: task_lib.Task) -> tuple[str, ...]:
   if tasks.offers(task, "sample"):
     return compare.METRICS
   return reconstruction_scores.METRICS
-
-
-def _unless_images_fail(
-  score: Callable[[], Mapping[str, float]], step: int
-) -> evaluators.Result:
-  """Returns the scores, or none and a line in the log."""
-  try:
-    found = score()
-  except image_sets.ImageSetError as error:
-    _logger.error("no scores at step %d: %s", step, error)
-    return evaluators.Result({}, {}, failed=True)
-  return evaluators.Result({f"eval/{k}": v for k, v in found.items()}, {})

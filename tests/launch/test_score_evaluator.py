@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data import order
-from evaluation import features, reference, report
+from data import source as source_lib
+from evaluation import features, image_sets, moments, reference, report
 from launch import errors, evaluate, score_evaluator, scores, tasks, train
 from launch import report as html_report
 from tests.evaluation import tiny_network
@@ -169,6 +170,51 @@ def test_training_scores_against_a_given_file(run, tmp_path, capsys):
   assert read(again, "eval/unofficial_frechet_adm_20") == first
   # The split was not measured again.
   assert not list((again / "eval").glob("reference-*.npz"))
+
+
+@pytest.mark.parametrize(
+  "kind",
+  [
+    image_sets.ImageSetError,
+    moments.FeatureError,
+    reference.StatisticsError,
+    source_lib.DataError,
+  ],
+)
+def test_a_reference_that_fails_in_training_is_not_tried_again(kind, caplog):
+  tried = []
+
+  def make_reference():
+    tried.append(kind)
+    raise kind("it is damaged")
+
+  found = score_evaluator.Scores(
+    None, 20, 16, 4, tiny_network.make(), make_reference
+  )
+  results = [found.run(None, step) for step in (4, 8, 12)]
+  assert all(x.failed and not x.scalars for x in results)
+  assert len(tried) == 1 and len(caplog.messages) == 3
+  for step, said in zip((4, 8, 12), caplog.messages, strict=True):
+    assert f"no scores at step {step}: it is damaged" in said
+
+
+def test_a_damaged_reference_does_not_end_a_first_stage(tmp_path, monkeypatch):
+  reconstruct = lambda self, state, batch: jnp.zeros(
+    (len(batch["grey"]), 8, 8, 3), jnp.uint8
+  )
+  monkeypatch.setattr(toy.Toy, "reconstruct", reconstruct, raising=False)
+  monkeypatch.delattr(toy.Toy, "sample")
+  config = make_config(tmp_path, num=9, metrics="fid,psnr")
+  config.sample.every = 0
+  name = "reference-validation-9-full-adm-random-0.npz"
+  damaged = tmp_path / "run" / "eval" / name
+  damaged.parent.mkdir(parents=True)
+  damaged.write_bytes(b"no zip")
+  train.train(config.lock(), tmp_path / "run", write_tensorboard=False)
+  log = (tmp_path / "run" / "log.txt").read_text("utf-8")
+  assert log.count("no scores at step") == 2
+  assert log.count("cannot be read as .npz") == 2
+  assert log.count("a restart tries it again") == 1
 
 
 @pytest.mark.parametrize("what", ["absent", "of other weights"])

@@ -187,6 +187,19 @@ def test_training_goes_on_where_images_cannot_be_scored(
   assert status["state"] == "completed"
 
 
+def test_training_goes_on_where_one_image_is_readable(tmp_path, monkeypatch):
+  monkeypatch.setattr(arrays.Arrays, "from_npz", arrays.Arrays.from_npz)
+  monkeypatch.setattr(toy.Toy, "reconstruct", reconstruct, raising=False)
+  monkeypatch.delattr(toy.Toy, "sample")
+  unreadable.break_pictures({"validation": (6,)})
+  config = test_score_evaluator.make_config(tmp_path, num=2, metrics="fid")
+  config.sample.every = 0
+  train.train(config.lock(), tmp_path / "run", write_tensorboard=False)
+  log = (tmp_path / "run" / "log.txt").read_text("utf-8")
+  assert log.count("no scores at step") == 2
+  assert log.count("1 examples have no covariance") == 2
+
+
 @pytest.fixture
 def folder(tmp_path):
   """A run of a first stage, on JPEG files that are larger than it reads."""
