@@ -166,8 +166,7 @@ def score_checkpoint(
     else:
       found = score_samples(job, asked.metrics)
     if jax.process_index() == 0:
-      split = asked.decided.get("split", "")
-      write_tensorboard(job, found["scores"], split)
+      write_tensorboard(job, found["scores"], asked.group)
       result = asked.joined(job.folder, found)
       dataset = args.dataset or job.run.config.data.get("name", "")
       page = _for_the_page(job, asked.name, result)
@@ -286,17 +285,17 @@ def run_reference(
 
 
 def write_tensorboard(
-  job: score_job.Job, found: dict[str, float], split: str = ""
+  job: score_job.Job, found: dict[str, float], group: str = ""
 ) -> None:
   """Adds scores to the run's TensorBoard, where it keeps one.
 
-  Of another split than that of the evaluation they are curves of their own.
+  What has files of its own has curves of its own, in a group below `eval/`.
   """
   folder = job.run.workdir / "tensorboard"
   writer = tensorboard.make(folder) if folder.is_dir() else None
   if writer is None:
     return
-  group = "/".join(["eval", *filter(None, [split])])
+  group = "/".join(["eval", *filter(None, [group])])
   finite = {f"{group}/{k}": v for k, v in found.items() if np.isfinite(v)}
   writer.scalars(job.step, finite)
   writer.close()

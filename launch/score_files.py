@@ -27,11 +27,14 @@ class Result:
     name: of the file, without `.json`.
     metrics: that it has to have.
     decided: fields of the file by which its numbers are those asked for.
+    group: of its curves, below `eval/`; "" where nothing was asked for that
+      names of scores do not tell.
   """
 
   name: str
   metrics: Sequence[str]
   decided: Mapping[str, Any]
+  group: str = ""
 
   def path(self, folder: Path) -> Path:
     """Returns the file in the folder of a checkpoint's results."""
@@ -96,10 +99,12 @@ def of_samples(
   }
   parts = ["scores", str(number), net.preprocess, f"seed{args.seed}"]
   parts += _others(args, net)
+  group = [*([f"seed{args.seed}"] if args.seed else []), *_images(args)]
   if args.reference:
     digest = digest or hashlib.sha256(args.reference.encode()).hexdigest()
     parts.append(f"reference-{digest[:8]}")
-  return Result("-".join(parts), metrics, decided)
+    group.append(parts[-1])
+  return Result("-".join(parts), metrics, decided, "/".join(group))
 
 
 def of_reconstructions(
@@ -112,14 +117,18 @@ def of_reconstructions(
   parts = ["reconstruction", net.preprocess, *_others(args, net)]
   # The whole evaluation split goes without saying.
   chosen: dict[str, Any] = {}
+  group: list[str] = []
   if args.split and args.split != config.data.eval_split:
     chosen["split"] = args.split
     parts.append("split-" + args.split.replace("/", "-"))
+    group.append(args.split)
   if args.num_images:
     chosen["num_images"] = args.num_images
     parts.append(f"images-{args.num_images}")
+    group.append(parts[-1])
   decided = {**_of_images(args, net), **chosen}
-  return Result("-".join(parts), [metric], decided)
+  group += _images(args)
+  return Result("-".join(parts), [metric], decided, "/".join(group))
 
 
 def _of_images(args, net) -> dict[str, Any]:
@@ -134,11 +143,21 @@ def _of_images(args, net) -> dict[str, Any]:
 def _others(args, net) -> list[str]:
   """Names what is not as it is by default."""
   weights = net.weights.replace(":", "-")[:12]
-  return [
-    *(["raw"] if args.no_average else []),
-    *([] if net.official or weights == scores.NO_NETWORK else [weights]),
-    *([f"size{args.size}"] if args.size else []),
-  ]
+  told = net.official or weights == scores.NO_NETWORK
+  return [*_raw(args), *([] if told else [weights]), *_size(args)]
+
+
+def _images(args) -> list[str]:
+  """Names it but for the weights: scores of others are `unofficial_...`."""
+  return [*_raw(args), *_size(args)]
+
+
+def _raw(args) -> list[str]:
+  return ["raw"] if args.no_average else []
+
+
+def _size(args) -> list[str]:
+  return [f"size{args.size}"] if args.size else []
 
 
 def _digest(text: str) -> str:

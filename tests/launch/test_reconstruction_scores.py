@@ -38,6 +38,8 @@ def test_any_split_is_reconstructed_into_a_file_of_its_own(
     ["--split=train", "--num_images=9"],
     ["--num_images=9"],
     ["--num_images=8"],
+    ["--num_images=8", "--no_average"],
+    ["--size=4"],
   ):
     assert evaluate.main([*command, *more]) == 0
   stem = "reconstruction-adm-random-3"
@@ -51,6 +53,7 @@ def test_any_split_is_reconstructed_into_a_file_of_its_own(
     "-split-train-images-9": 9,
     "-images-9": 9,
     "-images-8": 8,
+    "-size4": 13,
   }
   assert found["-split-train"]["split"] == "train"
   assert found["-images-8"]["num_images"] == 8
@@ -65,8 +68,16 @@ def test_any_split_is_reconstructed_into_a_file_of_its_own(
     scored = found[name]["scores"]
     assert scored["psnr"] == pytest.approx(expected)
     assert f"unofficial_rfrechet_adm_{len(chosen)}" in scored
-  # The curves of the evaluation split are not those of another.
-  assert {"eval/psnr", "eval/train/psnr"} <= {*tags}
+  # Each file has curves of its own.
+  assert {tag for tag in tags if tag.endswith("/psnr")} == {
+    "eval/psnr",
+    "eval/train/psnr",
+    "eval/train/images-9/psnr",
+    "eval/images-9/psnr",
+    "eval/images-8/psnr",
+    "eval/images-8/raw/psnr",
+    "eval/size4/psnr",
+  }
   assert (workdir / "eval" / "2" / f"{stem}-split-train.json").is_file()
   capsys.readouterr()
   assert evaluate.main([*command, "--num_images=14"]) == 1
