@@ -68,8 +68,11 @@ class Plan:
   def slots(self, size: int) -> np.ndarray:
     """Return which of 0..size-1 this process evaluates, rising, int64."""
     slot = np.arange(size)
-    owner = slot % self.batch_size // self.local_size
-    return slot[owner == self.process_index]
+    return slot[self.owners(slot) == self.process_index]
+
+  def owners(self, slots: np.ndarray) -> np.ndarray:
+    """Return the process that evaluates each of `slots`, int64 [k]."""
+    return slots % self.batch_size // self.local_size
 
   def num_batches(self, size: int) -> int:
     """Return the batches of one pass where every example gives one row."""

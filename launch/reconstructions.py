@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data import batches as batches_lib
 from data import source as source_lib
 from evaluation import image_sets
 from launch import datasets, image_sources, runs, score_job, scores, tasks
@@ -46,8 +47,8 @@ class Reconstructions:
     Args:
       job: the checkpoint; its `source` is not looked at.
       source: the split.
-      make_batches: starts a pass over its global evaluation batches, the same
-        on every process.
+      make_batches: starts a pass over all its global evaluation batches, the
+        same on every process.
     """
     self._job, self._source = job, source
     self._make_batches = make_batches
@@ -55,7 +56,7 @@ class Reconstructions:
     self._numbers: set[int] = set()  # of the examples of the last pass
 
   def pairs(self, count: int) -> Iterator[Pairs]:
-    """Yields every example once, `count` at a time.
+    """Yields every example once, in order, `count` at a time.
 
     Raises:
       ImageSetError: they differ in size.
@@ -101,7 +102,29 @@ class Reconstructions:
   def _examples(
     self, reconstruct
   ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yields each example's number, reconstruction and original."""
+    """Yields each example's number, reconstruction and original, in order.
+
+    A process with unreadable files runs ahead of the others: what it has waits
+    until they are as far.
+    """
+    config = self._job.run.config
+    plan = batches_lib.Plan(config.eval.batch_size, 1, 0, jax.process_count())
+    waiting: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for rows, found in self._found(reconstruct):
+      waiting |= found
+      owners = plan.owners(rows)
+      # Who has no rows has come to the end.
+      reached = [rows[owners == x].max() for x in np.unique(owners)]
+      passed = min(reached, default=len(self._source))
+      for number in sorted(x for x in waiting if x <= passed):
+        yield number, *waiting.pop(number)
+    for number in sorted(waiting):
+      yield number, *waiting[number]
+
+  def _found(
+    self, reconstruct
+  ) -> Iterator[tuple[np.ndarray, dict[int, tuple[np.ndarray, np.ndarray]]]]:
+    """Yields the examples in a batch, and what is new of them by number."""
     run, picture = self._job.run, None
     if self._picture is None:
       read = datasets.picture_reader(run.config, run.adapter, self._source)
@@ -118,9 +141,13 @@ class Reconstructions:
       rows = {number: row for number, row in rows.items() if number not in done}
       done |= rows.keys()
       found = read(sorted(rows)) if read else {i: real[rows[i]] for i in rows}
-      for number, original in found.items():
-        image = original if made is None else made[rows[number]]
-        yield number, image, original
+      yield (
+        ids[mask],
+        {
+          number: (original if made is None else made[rows[number]], original)
+          for number, original in found.items()
+        },
+      )
 
 
 def _picture(run: runs.Run) -> Callable[[Batch], jax.Array] | None:

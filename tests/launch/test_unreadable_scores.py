@@ -13,6 +13,7 @@ from PIL import Image
 from data import arrays
 from evaluation import image_sets, reference, report
 from launch import (
+  datasets,
   evaluate,
   flags,
   image_sources,
@@ -270,19 +271,47 @@ def test_two_processes_pair_images_as_one(tmp_path, monkeypatch):
   for one, two in zip(*found, strict=True):
     assert two["scores"] == pytest.approx(one["scores"], rel=1e-4)
     assert two["notes"] == one["notes"]
+    assert two["digest"] == one["digest"]
 
 
 def test_pairs_come_in_the_size_that_is_asked_for(folder):
-  batches = lambda: reconstruction_scores.datasets.eval_batches(
+  batches = lambda: datasets.eval_batches(
     folder.run.config,
     folder.run.adapter,
     {},
     source,
     reconstruction_scores.sharding.make_mesh({"data": -1}),
   )
-  source = reconstruction_scores.datasets.open_source(
-    folder.run.config, "validation"
-  )
+  source = datasets.open_source(folder.run.config, "validation")
   pairs = reconstructions.Reconstructions(folder, source, batches)
   assert [len(x.made) for x in pairs.pairs(4)] == [4, 2]
   assert all(x.made.shape == x.real.shape for x in pairs.pairs(5))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_pairs_come_in_order_whoever_read_them(folder, number, monkeypatch):
+  with folder.run.config.unlocked():
+    folder.run.config.eval.batch_size = 4
+  source = datasets.open_source(folder.run.config, "validation")
+  encode = folder.run.adapter.make_encode(folder.run.config, {}, "eval")
+
+  def batches():
+    parts = [
+      datasets.pipeline(folder.run.config).eval_batches(
+        source, encode, batch_size=4, process_index=i, process_count=number
+      )
+      for i in range(number)
+    ]
+    # The second lacks one of its files, so the first is behind it.
+    for parted in zip(*parts, strict=True):
+      yield jax.tree.map(lambda *x: np.concatenate(x), *parted)
+
+  monkeypatch.setattr(jax, "process_count", lambda: number)
+  pairs = reconstructions.Reconstructions(folder, source, batches)
+  found = np.concatenate([x.real for x in pairs.pairs(4)])
+  monkeypatch.undo()
+  images = image_sources.from_run(folder.run, source)
+  expected = np.concatenate([*images.pieces(4)])
+  assert found.shape == expected.shape
+  error = np.abs(found[:, None] - expected[None].astype(float)).mean((2, 3, 4))
+  np.testing.assert_array_equal(error.argmin(1), np.arange(6))
