@@ -62,18 +62,21 @@ class Likelihood:
     self._adapter = adapter
     self._make_batches = make_batches
     self._key = key
-    self._eval_step = jax.jit(task.eval_step)
     self._counter = None
     if tasks.offers(task, "count_codes"):
       self._counter = code_usage.Counter(task)
+      self._eval_step = self._counter.beside(task.eval_step)
+    else:
+      self._eval_step = jax.jit(task.eval_step)
 
   def run(self, state: state_lib.State, step: int) -> Result:
     """Measures the rates `eval/<name>`, and `eval/codes_...`."""
     del step
-    batches = self._make_batches()
     if self._counter is not None:
-      batches = self._counter.passing(state, batches)
-    sums = likelihood.measure(self._eval_step, state, batches, self._key)
+      self._counter.begin()
+    sums = likelihood.measure(
+      self._eval_step, state, self._make_batches(), self._key
+    )
     for name in sums.nonfinite():
       _logger.warning("not finite: %s", name)
     found = rates(sums, self._adapter)

@@ -12,6 +12,7 @@ from launch import (
   code_usage,
   datasets,
   evaluate,
+  evaluators,
   export,
   first_stages,
   flags,
@@ -149,6 +150,32 @@ def test_the_scheduled_evaluation_counts_the_codes_of_its_images(
   assert {x: found[f"eval/{x}"] for x in names} == pytest.approx(expected)
   assert "eval/psnr_db_per_image" in found
   assert any("eval/psnr" in line for line in lines) == scored
+
+
+def test_the_scheduled_evaluation_encodes_a_batch_once(workdir, monkeypatch):
+  job = evaluate.open_job(workdir)
+  run, key = job.run, jax.random.key(0)
+  (batch,) = datasets.eval_batches(
+    run.config, run.adapter, run.measured, job.source, job.mesh
+  )
+
+  def measure(programs):
+    found = [x.lower(job.state, batch, key).compile() for x in programs]
+    return sum(x.cost_analysis()["flops"] for x in found)
+
+  alone = measure([jax.jit(run.task.eval_step)])
+  encoder = measure([jax.jit(lambda x, y, _: run.task.count_codes(x, y))])
+  compiled = []
+  jit = lambda *x, **y: compiled.append(make(*x, **y)) or compiled[-1]
+  make = jax.jit
+  monkeypatch.setattr(jax, "jit", jit)
+  evaluator = evaluators.Likelihood(
+    run.task, run.adapter, lambda: [batch], key, 1
+  )
+  assert "eval/codes_used" in evaluator.run(job.state, 4).scalars
+  monkeypatch.undo()
+  ours = [x for x in compiled if "launch" in x.__wrapped__.__module__]
+  assert alone < measure(ours) < alone + encoder / 2
 
 
 def test_reconstructions_are_scored_with_the_use_of_codes(workdir, monkeypatch):
