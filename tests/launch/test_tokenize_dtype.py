@@ -11,7 +11,8 @@ from launch import first_stages, tokenize, train
 from tests.launch import tiny_stage
 from vqgan import autoencoder
 
-SIZE = (8, 12)
+SIZE = tiny_stage.NOISE_SIZE
+_run = tiny_stage.tokenize_noise
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +26,6 @@ def images(tmp_path_factory):
   """An `.npz` of a training and a validation split."""
   path = tmp_path_factory.mktemp("images") / "images.npz"
   return tiny_stage.write_noise(path, SIZE)
-
-
-def _run(weights, images, out, *options):
-  return tokenize.main(
-    [
-      f"--weights={weights}",
-      "--config=configs/vqgan_scenes.py",
-      "--config.data.source=arrays",
-      "--config.data.size=(8, 12)",
-      f"--config.data.dir={images}",
-      f"--out={out}",
-      "--shard=8",
-      "--batch=1",
-      *options,
-    ]
-  )
 
 
 def _codes(out):

@@ -7,7 +7,8 @@ from data import codes
 from launch import first_stages, tokenize
 from tests.launch import tiny_stage
 
-SIZE = (8, 12)
+SIZE = tiny_stage.NOISE_SIZE
+_run = tiny_stage.tokenize_noise
 
 
 @pytest.fixture(scope="module")
@@ -21,22 +22,6 @@ def images(tmp_path_factory):
   """An `.npz` of a training and a validation split."""
   path = tmp_path_factory.mktemp("images") / "images.npz"
   return tiny_stage.write_noise(path, SIZE)
-
-
-def _run(weights, images, out, *options):
-  return tokenize.main(
-    [
-      f"--weights={weights}",
-      "--config=configs/vqgan_scenes.py",
-      "--config.data.source=arrays",
-      "--config.data.size=(8, 12)",
-      f"--config.data.dir={images}",
-      f"--out={out}",
-      "--shard=8",
-      "--batch=1",
-      *options,
-    ]
-  )
 
 
 def _files(folder):

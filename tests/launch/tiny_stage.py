@@ -3,7 +3,7 @@
 import numpy as np
 
 from configs import vqgan_scenes
-from launch import first_stages
+from launch import first_stages, tokenize
 from training import trees
 
 # Of a run of configs/vqgan_scenes.py:tiny that takes seconds.
@@ -21,6 +21,9 @@ FIELDS = {
   "quantizer.width": "3",
   "adversary.channels": "4",
 }
+
+# Of pictures of noise, where they are tokenized.
+NOISE_SIZE = (8, 12)
 
 
 def write_smooth(path):
@@ -43,6 +46,23 @@ def write_noise(path, size, labelled=False):
       held[f"{split}_labels"] = np.arange(num) % 3
   np.savez(path, **held)
   return str(path)
+
+
+def tokenize_noise(weights, images, out, *options):
+  """Run launch.tokenize on pictures of NOISE_SIZE; return its exit status."""
+  return tokenize.main(
+    [
+      f"--weights={weights}",
+      "--config=configs/vqgan_scenes.py",
+      "--config.data.source=arrays",
+      f"--config.data.size={NOISE_SIZE}",
+      f"--config.data.dir={images}",
+      f"--out={out}",
+      "--shard=8",
+      "--batch=1",
+      *options,
+    ]
+  )
 
 
 def config():
