@@ -50,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
   flag("--end_temperature", type=float, help="of the last step")
   flag("--proportion", type=float, help="that is accepted of drawn codes")
   flag("--end_proportion", type=float, help="of the last step")
-  flag("--confident", action=on_off, help="the likeliest that change")
+  flag("--confident", action=on_off, help="accept the likeliest that change")
   flag("--confidence_noise", type=float, help="on their order; 0: none")
   flag("--argmax", action=on_off, help="one more, greedy step")
   flag("--inpaint", type=Path, metavar="IMAGE", help="make a part of it anew")
