@@ -40,6 +40,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.eval.num_examples = 128
   config.sample.every = 350
   config.sample.steps = 20
+  # Careful at first: where objects go is decided there.
+  config.sample.proportion, config.sample.end_proportion = 0.3, 0.7
   config.sample.argmax = True
   config.mesh.data = -1
   config.mesh.fsdp = 1

@@ -1,17 +1,19 @@
 """Curves of a run: read from metrics.jsonl, smoothed, compared with another's.
 
-A reference is another run, or its metrics.jsonl kept as a file. Its band at a
-step is the mean of a window around it, plus and minus a tolerance and twice the
-window's deviation; a run is inside where most of its own means are.
+A reference is another run, or its metrics.jsonl kept as a file; those of some
+configs ship in configs/curves. Its band at a step is the mean of a window around
+it, plus and minus a tolerance and twice the window's deviation; a run is inside
+where most of its own means are.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from launch import errors
+from launch import errors, flags
 from training import rundir
 
 # Points that a mean is taken over, and how many of a curve's means may stray.
@@ -66,6 +68,28 @@ class Verdict:
   low: float
   high: float
   strays: float
+
+
+def shipped() -> dict[str, Path]:
+  """Returns the reference curves that ship, by the name of their config."""
+  folder = Path(str(resources.files("configs").joinpath("curves")))
+  return {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
+
+
+def find(name: str) -> Path:
+  """Returns what `read` takes: of a path, or of a curve that ships.
+
+  Raises:
+    CommandError: there is neither.
+  """
+  path, known = Path(name), shipped()
+  if path.exists():
+    return path
+  if name not in known:
+    raise errors.CommandError(
+      f"no run, file or curve {name!r}{flags.did_you_mean(name, list(known))}"
+    )
+  return known[name]
 
 
 def read(path: Path) -> dict[str, Curve]:

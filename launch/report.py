@@ -2,11 +2,12 @@
 
     python -m launch.report --workdir=runs/scenes
     python -m launch.report --workdir=runs/scenes --compare=runs/reference
+    python -m launch.report --workdir=runs/scenes --compare=sundae_scenes
 
 Writes report.html into the run directory: curves, pictures, evaluations,
 environment, config, all in the one file. With --compare it says of every metric
-whether it lies inside the band of the reference, a run or a metrics.jsonl, and
-ends with 1 if one does not.
+whether it lies inside the band of the reference (a run, a metrics.jsonl or, by
+the name of a config, a curve that ships) and ends with 1 if one does not.
 """
 
 import base64
@@ -46,7 +47,9 @@ def main(argv: list[str]) -> int:
     "--workdir", type=Path, required=True, help="directory of the run"
   )
   parser.add_argument(
-    "--compare", type=Path, help="another run, or its metrics.jsonl"
+    "--compare",
+    help="another run, its metrics.jsonl, or what ships: "
+    + ", ".join(curves.shipped()),
   )
   parser.add_argument(
     "--tolerance",
@@ -65,7 +68,7 @@ def main(argv: list[str]) -> int:
     return 0
   verdicts = curves.compare(
     curves.read(args.workdir),
-    curves.read(args.compare),
+    curves.read(curves.find(args.compare)),
     args.tolerance,
     [name for name in args.names.split(",") if name],
   )

@@ -8,6 +8,14 @@ from configs import _sections, prior_imagenet, vqgan_imagenet
 from launch import flags, tasks
 
 
+def _stage(target, **data):
+  """Return the config of a tiny first stage."""
+  config = prior_imagenet.stage_config(target)
+  vqgan_imagenet.shrink(config)
+  config.data.update(data)
+  return _sections.first_stage(config)
+
+
 @pytest.mark.parametrize("kind", ["pool", "stage", "codes"])
 def test_label_maps_hold_classes_of_the_condition(kind):
   config = flags.load("configs/prior_scenes.py:segmentation,tiny", [])
@@ -15,11 +23,10 @@ def test_label_maps_hold_classes_of_the_condition(kind):
   with config.unlocked():
     if kind == "codes":
       config.data.source = "codes"
-    if kind == "stage":  # of fewer classes: they count
-      stage = prior_imagenet.stage_config("segmentation")
-      vqgan_imagenet.shrink(stage)
-      stage.data.num_labels, number = 20, "the 20 of condition.stage: "
-      config.condition.stage.like = _sections.first_stage(stage)
+    if kind == "stage":
+      config.condition.num_labels = 20
+      config.condition.stage.like = _stage("segmentation", num_labels=20)
+      number = "the 20 of condition.stage: "
   adapter = tasks.get("prior")
   measured = adapter.assumed(config)
   record = {
@@ -39,3 +46,25 @@ def test_label_maps_hold_classes_of_the_condition(kind):
     encode = adapter.make_encode(config, measured, use)
     with pytest.raises(tf.errors.InvalidArgumentError, match=number):
       encode(tensors, tf.constant([0, 1]))
+
+
+@pytest.mark.parametrize(
+  ("form", "stage", "said"),
+  [
+    (
+      "segmentation",
+      ("segmentation", 20),
+      "condition.num_labels 25 must be 20, the classes of its first stage",
+    ),
+    ("segmentation", ("image", 0), "needs a first stage of label maps"),
+    ("depth", ("segmentation", 25), "needs a first stage of pictures"),
+  ],
+)
+def test_first_stages_of_something_else_are_refused(form, stage, said):
+  target, num_labels = stage
+  config = flags.load(f"configs/prior_scenes.py:{form},tiny", [])
+  with config.unlocked():
+    config.condition.stage.like = _stage(target, num_labels=num_labels)
+  adapter = tasks.get("prior")
+  with pytest.raises(ValueError, match=said):
+    adapter.make_task(config, adapter.assumed(config))

@@ -59,7 +59,7 @@ FAULTS = [
   (SUNDAE, "model.resampling=patches", 'resampling "patches": choose one of'),
   (SUNDAE, "model.head_width=6", "width 6 must be a multiple of 4"),
   (SUNDAE, "data.size=36,32", "grid 9x8 must be divisible by the factor 2x2"),
-  (SUNDAE, "sample.proportion=2", "proportion (2.0, 0.5) must be in 0..1"),
+  (SUNDAE, "sample.proportion=2", "proportion (2.0, 0.7) must be in 0..1"),
 ]
 
 

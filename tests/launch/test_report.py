@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import curves, report
+from launch import curves, flags, report
 
 
 def _run(path, values, step=10):
@@ -48,6 +48,30 @@ def test_an_unfinished_run_is_compared_as_far_as_it_is(tmp_path):
 def test_a_metrics_file_is_a_reference_too(tmp_path):
   run = _run(tmp_path / "a", _decay())
   assert curves.read(run).keys() == curves.read(run / "metrics.jsonl").keys()
+
+
+def test_shipped_curves_are_of_configs_and_lie_in_their_own_bands(tmp_path):
+  assert {"sundae_scenes", "vqgan_scenes"} <= curves.shipped().keys()
+  for name, path in curves.shipped().items():
+    assert f"configs/{name}.py" in flags.shipped()
+    curve = curves.read(curves.find(name))
+    losses = curve["train/loss"]
+    assert len(losses.steps) >= 30 and not any(
+      x.startswith(curves.MACHINE) for x in curve
+    )
+    assert path.stat().st_size < 64_000
+    (tmp_path / name).mkdir()
+    lines = path.read_text().splitlines(keepends=True)
+    metrics = tmp_path / name / "metrics.jsonl"
+    metrics.write_text("".join(lines))
+    command = [f"--workdir={tmp_path / name}", f"--compare={name}"]
+    assert report.main(command) == 0
+    # A loss half as much again is not inside.
+    worse = [json.loads(line) for line in lines]
+    for line in worse:
+      line["train/loss"] = 1.5 * line.get("train/loss", 1.0)
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in worse))
+    assert report.main([*command, "--names=train/loss"]) == 1
 
 
 def test_page_holds_everything(tmp_path, capsys):
@@ -141,6 +165,10 @@ def test_mistakes_are_one_line(tmp_path, capsys):
   for arguments, said in (
     ([f"--workdir={tmp_path / 'nowhere'}"], "holds no run"),
     ([f"--workdir={run}", f"--compare={tmp_path}"], "no metrics in"),
+    (
+      [f"--workdir={run}", "--compare=sundae_scene"],
+      "no run, file or curve 'sundae_scene'. Did you mean sundae_scenes?",
+    ),
     (
       [f"--workdir={run}", f"--compare={run}", "--names=loss"],
       "choose among perf/step_s, train/loss",

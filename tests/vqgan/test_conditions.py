@@ -259,7 +259,7 @@ def test_completion_gives_the_upper_half_or_what_is_drawn():
 class _Stage:
   """A first stage that remembers what it was given."""
 
-  num_codes = 5
+  num_codes, input = 5, "image"
 
   def __init__(self, channels, dtype):
     self.wanted = jax.ShapeDtypeStruct((1, 16, 16, channels), dtype)

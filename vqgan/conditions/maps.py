@@ -65,10 +65,12 @@ class Map:
           f"condition.{field} {getattr(self, field)} must be at least 2 for "
           f"{self.kind}"
         )
-    elif self.kind == "lowres" and not 1 <= self.shrink <= min(self.size):
+      return
+    if self.kind == "lowres" and not 1 <= self.shrink <= min(self.size):
       raise ValueError(
         f"condition.shrink {self.shrink} must be in 1..{min(self.size)}"
       )
+    self._check_stage()
 
   @property
   def fields(self):
@@ -85,14 +87,9 @@ class Map:
     """Which labels, before they are shifted, its maps may hold."""
     if self.kind != "segmentation":
       return frame.ANY
-    count, stage = self.num_labels, None
-    if isinstance(self.stage, tokenizer_lib.VQGAN):
-      stage = self.stage.task
-    if stage is not None and stage.input == self.kind:
-      # What it makes one-hot decides, whatever the condition says.
-      count = stage.model.shape.in_channels
+    staged = self.stage is not None
     return frame.Classes(
-      count, self.label_shift, "condition", stage=stage is not None
+      self.num_labels, self.label_shift, "condition", stage=staged
     )
 
   @property
@@ -155,6 +152,24 @@ class Map:
     else:
       shades = pool.colours(tokens, self.levels, self._channels)
     return enlarged(jnp.broadcast_to(shades, (*shades.shape[:3], 3)), self.size)
+
+  def _check_stage(self):
+    """Refuse a first stage of something else, or of other classes."""
+    maps, of_maps = self.kind == "segmentation", self.stage.input != "image"
+    if maps != of_maps:
+      names = {True: "label maps", False: "pictures"}
+      raise ValueError(
+        f"condition.kind={self.kind} needs a first stage of {names[maps]}, and "
+        f"that of condition.stage reads {names[of_maps]}"
+      )
+    if not isinstance(self.stage, tokenizer_lib.VQGAN):
+      return
+    count = self.stage.task.model.shape.in_channels
+    if maps and self.num_labels != count:
+      raise ValueError(
+        f"condition.num_labels {self.num_labels} must be {count}, the classes "
+        "of its first stage"
+      )
 
   @property
   def _channels(self):
