@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--width", type=int, default=256)
   parser.add_argument("--heads", type=int, default=4)
   parser.add_argument("--layers", default="2,4,2")
+  parser.add_argument(
+    "--attention", default="xla", help="ours: xla or pieces (of the queries)"
+  )
   parser.add_argument("--steps", type=int, default=16)
   parser.add_argument("--batch", type=int, default=8)
   parser.add_argument("--repeats", type=int, default=5, help="median of these")
@@ -124,6 +127,7 @@ def make_model(side: int, args: argparse.Namespace) -> model.Hourglass:
       gate=None,
       qkv_bias=False,
       epsilon=1e-5,
+      implementation=args.attention,
       remat=True,
     ),
     layers=tuple(int(x) for x in args.layers.split(",")),

@@ -1,9 +1,9 @@
 """Curves of a run: read from metrics.jsonl, smoothed, compared with another's.
 
 A reference is another run, or its metrics.jsonl kept as a file; those of some
-configs ship in configs/curves. Its band at a step is the mean of a window around
-it, plus and minus a tolerance and twice the window's deviation; a run is inside
-where most of its own means are.
+configs ship in configs/curves. Its band at a step is the mean of a window
+around it, plus and minus a tolerance and twice the window's deviation; a run is
+inside where most of its own means are.
 """
 
 import dataclasses

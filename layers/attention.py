@@ -11,6 +11,7 @@ from einops import rearrange
 from layers import positions
 
 _MASKED = -1e30
+_PIECE = 128  # queries: 16 MiB of logits for 8 times 4 heads and 1,024 keys
 
 
 def attend(q, k, v, mask=None, implementation="xla"):
@@ -22,8 +23,10 @@ def attend(q, k, v, mask=None, implementation="xla"):
     v: values [b, s, n, k].
     mask: None or bool, broadcastable to [b, n, l, s]; False hides a key. A
       query that sees no key gets the mean of all values: keep one visible.
-    implementation: "xla" (einsum, softmax in float32) or "cudnn" (fused, on
-      NVIDIA GPUs and in half precision only).
+    implementation: "xla" (einsum, softmax in float32), "pieces" (the same for
+      some queries at a time, see `attend_in_pieces`: less memory, and on CPUs
+      faster from about a thousand keys on) or "cudnn" (fused, on NVIDIA GPUs
+      and in half precision only).
 
   Returns:
     [b, l, n, k] in the dtype of v.
@@ -32,9 +35,12 @@ def attend(q, k, v, mask=None, implementation="xla"):
     return jax.nn.dot_product_attention(
       q, k, v, mask=mask, implementation="cudnn"
     )
+  if implementation == "pieces":
+    return attend_in_pieces(q, k, v, mask)
   if implementation != "xla":
     raise ValueError(
-      f'attention implementation "{implementation}": choose "xla" or "cudnn"'
+      f'attention implementation "{implementation}": choose "xla", "pieces" or '
+      '"cudnn"'
     )
   scale = q.shape[-1] ** -0.5
   logits = jnp.einsum(
@@ -47,6 +53,44 @@ def attend(q, k, v, mask=None, implementation="xla"):
   # then it takes XLA's kernels for CPUs up to four times as long.
   y = jnp.einsum("bnls,bsnk->bnlk", weights, v)
   return rearrange(y, "b n l k -> b l n k")
+
+
+def attend_in_pieces(q, k, v, mask=None, size=_PIECE):
+  """`attend`, for at most `size` queries at a time.
+
+  The weights are computed again in the backward pass, so that memory holds
+  those of one piece, not all l x s.
+
+  Args:
+    q: queries [b, l, n, k].
+    k: keys [b, s, n, k].
+    v: values [b, s, n, k].
+    mask: None or bool, see `attend`.
+    size: at least 1.
+
+  Returns:
+    [b, l, n, k] in the dtype of v.
+  """
+  length = q.shape[1]
+  if length <= size:
+    return attend(q, k, v, mask)
+  num = -(-length // size)
+  size = -(-length // num)
+  # Queries of zeros make the pieces equal; what they see is cut off again.
+  fill = num * size - length
+  q = jnp.pad(q, ((0, 0), (0, fill), (0, 0), (0, 0)))
+  pieces = {"q": rearrange(q, "b (p l) n k -> p b l n k", l=size)}
+  if mask is not None and mask.ndim > 1 and mask.shape[-2] > 1:
+    mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+    mask = jnp.pad(mask, ((0, 0), (0, 0), (0, fill), (0, 0)))
+    pieces["mask"] = rearrange(mask, "b n (p l) s -> p b n l s", l=size)
+
+  @jax.checkpoint
+  def piece(part):
+    return attend(part["q"], k, v, part.get("mask", mask))
+
+  x = rearrange(jax.lax.map(piece, pieces), "p b l n k -> b (p l) n k")
+  return x[:, :length]
 
 
 def causal_mask(length):

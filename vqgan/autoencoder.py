@@ -135,7 +135,7 @@ class AttentionBlock(nn.Module):
     y = GroupNorm(self.shape.groups(channels), self.dtype, name="norm")(x)
     y = rearrange(y, "b h w c -> b (h w) 1 c")  # one head
     q, k, v = (dense(name=name)(y) for name in ("query", "key", "value"))
-    y = _attend_in_pieces(q, k, v)  # [b, l, 1, c]
+    y = attention.attend_in_pieces(q, k, v, size=_QUERIES)  # [b, l, 1, c]
     y = dense(name="out")(y)
     return x + rearrange(y, "b (h w) 1 c -> b h w c", h=rows)
 
@@ -307,21 +307,6 @@ def _upsample(x, dtype, name):
     name=name,
     conv_general_dilated=convolution.convolve_doubled,
   )(x)
-
-
-def _attend_in_pieces(q, k, v):
-  """Attend with at most `_QUERIES` of the l queries at a time."""
-  length = q.shape[1]
-  if length <= _QUERIES:
-    return attention.attend(q, k, v)
-  num = -(-length // _QUERIES)
-  size = -(-length // num)
-  # Queries of zeros make the pieces equal; what they see is cut off again.
-  q = jnp.pad(q, ((0, 0), (0, num * size - length), (0, 0), (0, 0)))
-  pieces = rearrange(q, "b (p l) n k -> p b l n k", l=size)
-  piece = jax.checkpoint(lambda queries: attention.attend(queries, k, v))
-  x = rearrange(jax.lax.map(piece, pieces), "p b l n k -> b (p l) n k")
-  return x[:, :length]
 
 
 def _check_image(x, shape):

@@ -1,20 +1,23 @@
 """The weights that ship are worth shipping."""
 
 import jax
+import numpy as np
 import pytest
 
 from data import tfds
 from launch import (
   demo_figures,
   demo_frame,
+  demo_sundae,
   demo_vqgan,
   evaluate,
+  first_stages,
   flags,
   request,
   sample,
   trained,
 )
-from training import sharding
+from training import sharding, trees
 
 
 @pytest.mark.slow
@@ -69,6 +72,46 @@ def test_the_first_stage_that_ships_passes_the_bars_of_the_demo(tmp_path):
   assert values["codes_used"] >= 200 and values["codes_perplexity"] >= 100
   # As sharp as ten minutes of a discriminator make it.
   assert 0.5 < values["edges"] < 1.5
+
+
+@pytest.mark.slow
+def test_the_sundae_that_ships_passes_the_bars_of_the_demo(tmp_path):
+  run = trained.open_trained("sundae_scenes")
+  with run.config.unlocked():
+    run.config.data.dir = str(tmp_path / "data")
+  asked = request.from_config(run.config)
+  sample.draw(run, asked, 128, tmp_path / "out", batch=32)
+  drawn = sample.load(tmp_path / "out")
+  read = lambda split: demo_frame.read(run.config, run.adapter, split)
+  held_out = read(run.config.data.eval_split)
+  figures = demo_figures.of_samples(
+    demo_figures.Pictures(drawn["image"], drawn["label"]),
+    read(run.config.data.split),
+    held_out,
+    colour=0.9,
+  )
+  missed = [figure.name for figure in figures if not figure.passed]
+  assert not missed, demo_figures.table(figures)
+
+  few = demo_figures.Pictures(held_out.images[:32], held_out.labels[:32])
+  mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+  state, draw = run.restore(mesh).state, jax.jit(run.task.sample)
+  _, results, kept = demo_sundae.inpaint_halves(run, state, draw, few)
+  made = demo_figures.Pictures(results[:, 0], few.labels)
+  assert kept == 1.0 and demo_figures.colour_right(made) >= 0.9
+
+
+def test_the_second_stages_that_ship_are_those_of_their_configs():
+  config = flags.load("configs/sundae_scenes.py")
+  shipped = trained.open_trained("sundae_scenes").config
+  for section in ("model", "data", "tokenizer", "sample"):
+    assert shipped[section].to_dict() == config[section].to_dict(), section
+  own = trained.open_trained("sundae_scenes").arrays
+  stage = trees.flatten(first_stages.load("vqgan_scenes").params)
+  held = trees.select(own, "frozen/tokenizer")
+  assert held.keys() == stage.keys()
+  for name, array in held.items():
+    np.testing.assert_array_equal(array, stage[name], err_msg=name)
 
 
 def test_the_first_stage_that_ships_is_the_one_of_its_config():

@@ -117,31 +117,21 @@ def test_groups_keep_a_least_number_of_channels():
   assert autoencoder.Shape().groups(2) == 1
 
 
-@pytest.mark.parametrize("length", [12, 13, 5, 4])
-def test_attention_in_pieces_equals_attention_at_once(length, monkeypatch):
-  q, k, v = jax.random.normal(jax.random.key(0), (3, 2, length, 1, 4))
-  whole = autoencoder._attend_in_pieces(q, k, v)
-  monkeypatch.setattr(autoencoder, "_QUERIES", 4)
+def test_attention_over_many_positions_is_taken_in_pieces(monkeypatch):
+  block = autoencoder.AttentionBlock(autoencoder.Shape(channels=8))
+  x = jax.random.normal(jax.random.key(0), (2, 3, 4, 8))
+  params = block.init(jax.random.key(1), x)
+  whole = block.apply(params, x)
+  monkeypatch.setattr(autoencoder, "_QUERIES", 5)
   seen, attend = [], autoencoder.attention.attend
 
-  def spy(q, k, v):
-    seen.append((q.shape[1], k.shape[1]))
-    return attend(q, k, v)
+  def spy(q, *rest):
+    seen.append(q.shape[1])
+    return attend(q, *rest)
 
   monkeypatch.setattr(autoencoder.attention, "attend", spy)
-  in_pieces = autoencoder._attend_in_pieces(q, k, v)
-  np.testing.assert_allclose(in_pieces, whole, rtol=0, atol=1e-6)
-  # What bounds the memory, whatever the length; keys are never padded.
-  assert seen and all(num <= 4 and of == length for num, of in seen)
-
-
-def test_gradients_of_attention_in_pieces_are_those_at_once(monkeypatch):
-  inputs = jax.random.normal(jax.random.key(0), (3, 2, 13, 1, 4))
-  weights = jax.random.normal(jax.random.key(1), (2, 13, 1, 4))
-  loss = lambda x: jnp.sum(weights * autoencoder._attend_in_pieces(*x))
-  whole = jax.grad(loss)(inputs)
-  monkeypatch.setattr(autoencoder, "_QUERIES", 4)
-  np.testing.assert_allclose(jax.grad(loss)(inputs), whole, atol=1e-5)
+  np.testing.assert_allclose(block.apply(params, x), whole, atol=1e-6)
+  assert seen and max(seen) <= 5
 
 
 def test_remat_changes_no_gradient():
