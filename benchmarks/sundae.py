@@ -7,7 +7,7 @@ For each side of the grid: seconds a sample of so many steps, compile time
 apart, beside the same network in PyTorch where torch is installed (float32,
 the reference's arithmetic in both, in turns, medians of wall and CPU); and the
 temporary memory of a whole training step with 1, 2 and 3 unrolls, as XLA plans
-it. From 1 to 2 it grows (by 55 MiB at side 16, whose parameters take 34): the
+it. From 1 to 2 it grows (by 52 MiB at side 16, whose parameters take 34): the
 sum of the gradients is kept beside those of the unroll at hand, and one unroll
 needs neither a sum nor a loop. From 2 on it stays. Prints a JSON line a side.
 `--smoke` runs tiny shapes and checks counts alone: one compilation whatever the

@@ -62,7 +62,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.num_classes = 1000  # -1: those of the dataset; 0: none
   config.model.class_drop = 0.0  # above 0 trains the null class of guidance
   config.model.class_scale = 0.02
-  config.model.attention = "xla"  # or "pieces", "cudnn"
+  config.model.attention = "xla"  # "pieces": less memory; "cudnn"
 
   config.optimizer = ml_collections.ConfigDict()
   config.optimizer.name = "adam"

@@ -91,7 +91,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.n_unmasked = 0
   config.model.pkeep = 1.0
   config.model.dropout = 0.0
-  config.model.attention = "xla"  # or "pieces", "cudnn"
+  config.model.attention = "xla"  # "pieces": less memory; "cudnn"
   config.model.residuals = 4  # of a PixelSNAIL's block
   config.model.key_width = 16  # of a PixelSNAIL's attention
 

@@ -49,7 +49,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.model.reference = False  # the authors: True
   config.model.num_classes = 0  # -1: those of the dataset
   config.model.class_drop = 0.0  # above 0 trains the null class of guidance
-  config.model.attention = "xla"  # or "pieces", "cudnn"
+  config.model.attention = "xla"  # "pieces": less memory; "cudnn"
 
   config.optimizer = ml_collections.ConfigDict()
   config.optimizer.name = "adamw"

@@ -40,7 +40,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.eval.num_examples = 128
   config.sample.every = 350
   config.sample.steps = 20
-  # Careful at first: where objects go is decided there.
+  # Few at first, when it is decided where objects go: their places are off by
+  # 0.160 in total variation, with 0.5 throughout by 0.199 (512 samples).
   config.sample.proportion, config.sample.end_proportion = 0.3, 0.7
   config.sample.argmax = True
   config.mesh.data = -1

@@ -19,8 +19,10 @@ from training import rundir
 # Points that a mean is taken over, and how many of a curve's means may stray.
 WINDOW = 5
 STRAY = 0.1
-# Not compared: they depend on the machine.
+# Not compared unless named: what depends on the machine, and what has so few
+# points that a window is most of the run.
 MACHINE = ("perf/",)
+LEAST = 2 * WINDOW
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +82,15 @@ def find(name: str) -> Path:
   """Returns what `read` takes: of a path, or of a curve that ships.
 
   Raises:
-    CommandError: there is neither.
+    CommandError: there is neither, or both.
   """
   path, known = Path(name), shipped()
   if path.exists():
+    if name in known:
+      raise errors.CommandError(
+        f"--compare={name} is a curve that ships, and {path} is here too",
+        f"--compare=./{name} for that one; rename it to have the other",
+      )
     return path
   if name not in known:
     raise errors.CommandError(
@@ -129,12 +136,18 @@ def compare(
     run: its curves.
     reference: the reference's.
     tolerance: half width of the band as a fraction of the reference.
-    names: of the metrics; by default all but speeds.
+    names: of the metrics; by default all but speeds, of which the reference
+      has `LEAST` points.
+
   Raises:
     CommandError: there is nothing to compare.
   """
   common = sorted(run.keys() & reference.keys())
-  chosen = names or [x for x in common if not x.startswith(MACHINE)]
+  chosen = names or [
+    x
+    for x in common
+    if not x.startswith(MACHINE) and len(reference[x].steps) >= LEAST
+  ]
   absent = set(chosen) - set(common)
   if absent:
     raise errors.CommandError(

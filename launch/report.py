@@ -6,8 +6,10 @@
 
 Writes report.html into the run directory: curves, pictures, evaluations,
 environment, config, all in the one file. With --compare it says of every metric
-whether it lies inside the band of the reference (a run, a metrics.jsonl or, by
-the name of a config, a curve that ships) and ends with 1 if one does not.
+whether it lies inside the band of a reference, and ends with 1 if one does not.
+The reference is a run, a metrics.jsonl, or the name of a config whose curve
+ships: that of the config as it is, with seed 0 on a CPU. Metrics of less than
+ten points are compared where --names asks for them.
 """
 
 import base64

@@ -24,9 +24,9 @@ def attend(q, k, v, mask=None, implementation="xla"):
     mask: None or bool, broadcastable to [b, n, l, s]; False hides a key. A
       query that sees no key gets the mean of all values: keep one visible.
     implementation: "xla" (einsum, softmax in float32), "pieces" (the same for
-      some queries at a time, see `attend_in_pieces`: less memory, and on CPUs
-      faster from about a thousand keys on) or "cudnn" (fused, on NVIDIA GPUs
-      and in half precision only).
+      some queries at a time, see `attend_in_pieces`: less memory, and at
+      1,024 keys less time on CPUs) or "cudnn" (fused, on NVIDIA GPUs and in
+      half precision only).
 
   Returns:
     [b, l, n, k] in the dtype of v.

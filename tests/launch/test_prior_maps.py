@@ -57,7 +57,9 @@ def test_label_maps_hold_classes_of_the_condition(kind):
       "condition.num_labels 25 must be 20, the classes of its first stage",
     ),
     ("segmentation", ("image", 0), "needs a first stage of label maps"),
-    ("depth", ("segmentation", 25), "needs a first stage of pictures"),
+    ("segmentation", ("depth", 0), "condition.stage reads depth"),
+    ("depth", ("segmentation", 25), "first stage of depth or pictures, and"),
+    ("lowres", ("depth", 0), "first stage of pictures, and that of .* depth"),
   ],
 )
 def test_first_stages_of_something_else_are_refused(form, stage, said):

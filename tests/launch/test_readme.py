@@ -93,16 +93,17 @@ def test_the_quick_start_draws_pictures(tmp_path, monkeypatch):
   for command in blocks("Two commands"):
     module, *arguments = shlex.split(command)
     assert importlib.import_module(module).main(arguments) == 0
-  for out in ("pictures", "animated"):
-    with np.load(tmp_path / out / "samples.npz") as held:
+  made = tmp_path / "runs"
+  for out in ("pictures", "denoised"):
+    with np.load(made / out / "samples.npz") as held:
       assert held["arr_0"].shape == (16, 64, 64, 3)
       # As many colours as the pictures it learned from, or close to it.
       assert held["arr_0"].reshape(16, -1, 3).std(axis=(0, 1)).min() > 20
-  with np.load(tmp_path / "inpainted" / "samples.npz") as held:
+  with np.load(made / "inpainted" / "samples.npz") as held:
     assert held["arr_0"].shape == (4, 64, 64, 3)
   for name in ("grid.png", "heat_maps.png", "progressive.png"):
-    assert (tmp_path / "pictures" / name).is_file()
-  assert (tmp_path / "animated" / "denoising.gif").is_file()
+    assert (made / "pictures" / name).is_file()
+  assert (made / "denoised" / "denoising.gif").is_file()
 
 
 @pytest.mark.parametrize("command", every_command())

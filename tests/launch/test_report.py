@@ -50,28 +50,52 @@ def test_a_metrics_file_is_a_reference_too(tmp_path):
   assert curves.read(run).keys() == curves.read(run / "metrics.jsonl").keys()
 
 
-def test_shipped_curves_are_of_configs_and_lie_in_their_own_bands(tmp_path):
+@pytest.mark.parametrize("name", ["sundae_scenes", "vqgan_scenes"])
+def test_curves_that_ship_tell_a_like_run_from_another(name, tmp_path):
+  path = curves.find(name)
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  metrics = tmp_path / "metrics.jsonl"
+  command = [f"--workdir={tmp_path}", f"--compare={name}", "--names=train/loss"]
+  noise = np.random.default_rng(0)
+  for factor, status in ((1.0, 0), (1.5, 1)):
+    scaled = [dict(line) for line in lines]
+    for line in scaled:
+      if "train/loss" in line:
+        line["train/loss"] *= factor * (1 + 0.02 * noise.standard_normal())
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in scaled))
+    assert report.main(command) == status
+
+
+def test_curves_that_ship_are_of_their_configs_as_they_are():
   assert {"sundae_scenes", "vqgan_scenes"} <= curves.shipped().keys()
   for name, path in curves.shipped().items():
-    assert f"configs/{name}.py" in flags.shipped()
-    curve = curves.read(curves.find(name))
-    losses = curve["train/loss"]
-    assert len(losses.steps) >= 30 and not any(
-      x.startswith(curves.MACHINE) for x in curve
-    )
     assert path.stat().st_size < 64_000
-    (tmp_path / name).mkdir()
-    lines = path.read_text().splitlines(keepends=True)
-    metrics = tmp_path / name / "metrics.jsonl"
-    metrics.write_text("".join(lines))
-    command = [f"--workdir={tmp_path / name}", f"--compare={name}"]
-    assert report.main(command) == 0
-    # A loss half as much again is not inside.
-    worse = [json.loads(line) for line in lines]
-    for line in worse:
-      line["train/loss"] = 1.5 * line.get("train/loss", 1.0)
-    metrics.write_text("".join(json.dumps(line) + "\n" for line in worse))
-    assert report.main([*command, "--names=train/loss"]) == 1
+    found = curves.read(path)
+    assert not any(x.startswith(curves.MACHINE) for x in found)
+    train = flags.load(f"configs/{name}.py").train
+    every = np.arange(train.log_every, train.num_steps + 1, train.log_every)
+    np.testing.assert_array_equal(found["train/loss"].steps, every)
+
+
+def test_what_has_few_points_is_compared_on_request_only(tmp_path):
+  run = _run(tmp_path / "a", _decay())
+  with (run / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 200, "eval/psnr": 30.0}\n')
+  found = curves.read(run)
+  of = lambda *names: [x.name for x in curves.compare(found, found, 0.1, names)]
+  assert of() == ["train/loss"]
+  assert of("eval/psnr", "perf/step_s") == ["eval/psnr", "perf/step_s"]
+
+
+def test_a_folder_called_like_a_curve_that_ships_is_asked_about(
+  tmp_path, monkeypatch, capsys
+):
+  _run(tmp_path / "sundae_scenes", _decay())
+  monkeypatch.chdir(tmp_path)
+  command = ["--workdir=sundae_scenes", "--names=train/loss"]
+  assert report.main([*command, "--compare=sundae_scenes"]) == 1
+  assert "--compare=./sundae_scenes for that one" in capsys.readouterr().err
+  assert report.main([*command, "--compare=./sundae_scenes"]) == 0
 
 
 def test_page_holds_everything(tmp_path, capsys):

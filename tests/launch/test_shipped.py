@@ -101,10 +101,10 @@ def test_the_sundae_that_ships_passes_the_bars_of_the_demo(tmp_path):
   assert kept == 1.0 and demo_figures.colour_right(made) >= 0.9
 
 
-def test_the_second_stages_that_ship_are_those_of_their_configs():
+def test_the_sundae_that_ships_is_the_one_of_its_config():
   config = flags.load("configs/sundae_scenes.py")
   shipped = trained.open_trained("sundae_scenes").config
-  for section in ("model", "data", "tokenizer", "sample"):
+  for section in ("model", "data", "tokenizer", "optimizer", "train", "sample"):
     assert shipped[section].to_dict() == config[section].to_dict(), section
   own = trained.open_trained("sundae_scenes").arrays
   stage = trees.flatten(first_stages.load("vqgan_scenes").params)

@@ -155,17 +155,22 @@ class Map:
 
   def _check_stage(self):
     """Refuse a first stage of something else, or of other classes."""
-    maps, of_maps = self.kind == "segmentation", self.stage.input != "image"
-    if maps != of_maps:
-      names = {True: "label maps", False: "pictures"}
+    reads = "label maps" if self.stage.input == "segmentation" else "depth"
+    if tokenizer_lib.reads_pictures(self.stage):
+      reads = "pictures"
+    takes = {"segmentation": ("label maps",), "depth": ("depth", "pictures")}
+    wanted = takes.get(self.kind, ("pictures",))
+    if reads not in wanted:
       raise ValueError(
-        f"condition.kind={self.kind} needs a first stage of {names[maps]}, and "
-        f"that of condition.stage reads {names[of_maps]}"
+        f"condition.kind={self.kind} needs a first stage of "
+        f"{' or '.join(wanted)}, and that of condition.stage reads {reads}"
       )
-    if not isinstance(self.stage, tokenizer_lib.VQGAN):
+    if self.kind != "segmentation" or not isinstance(
+      self.stage, tokenizer_lib.VQGAN
+    ):
       return
     count = self.stage.task.model.shape.in_channels
-    if maps and self.num_labels != count:
+    if self.num_labels != count:
       raise ValueError(
         f"condition.num_labels {self.num_labels} must be {count}, the classes "
         "of its first stage"
