@@ -46,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--heads", type=int, default=4)
   parser.add_argument("--layers", default="2,4,2")
   parser.add_argument(
-    "--attention", default="xla", help="ours: xla or pieces (of the queries)"
+    "--attention",
+    choices=("xla", "pieces"),
+    default="xla",
+    help="ours; pieces are of the queries",
   )
   parser.add_argument("--steps", type=int, default=16)
   parser.add_argument("--batch", type=int, default=8)

@@ -157,7 +157,10 @@ def compare(
   verdicts = [_compare(x, run[x], reference[x], tolerance) for x in chosen]
   verdicts = [verdict for verdict in verdicts if verdict is not None]
   if not verdicts:
-    raise errors.CommandError("the two runs have no metric and step in common")
+    raise errors.CommandError(
+      "the two runs have no metric and step in common"
+      + ("" if names else f", of {LEAST} points in the reference: try --names")
+    )
   return verdicts
 
 

@@ -186,6 +186,7 @@ def test_only_small_pictures_keep_sharp_pixels(tmp_path):
 
 def test_mistakes_are_one_line(tmp_path, capsys):
   run = _run(tmp_path / "run", _decay())
+  short = _run(tmp_path / "short", _decay(4))
   for arguments, said in (
     ([f"--workdir={tmp_path / 'nowhere'}"], "holds no run"),
     ([f"--workdir={run}", f"--compare={tmp_path}"], "no metrics in"),
@@ -193,6 +194,7 @@ def test_mistakes_are_one_line(tmp_path, capsys):
       [f"--workdir={run}", "--compare=sundae_scene"],
       "no run, file or curve 'sundae_scene'. Did you mean sundae_scenes?",
     ),
+    ([f"--workdir={run}", f"--compare={short}"], "try --names"),
     (
       [f"--workdir={run}", f"--compare={run}", "--names=loss"],
       "choose among perf/step_s, train/loss",
